@@ -1,0 +1,1 @@
+"""The network of Bône et al. (ISBI 2021): architecture, training, weights and synthesis."""

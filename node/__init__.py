@@ -1,0 +1,1 @@
+"""The DICOM node: everything that knows of networks, studies, tables and people."""
