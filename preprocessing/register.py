@@ -1,0 +1,194 @@
+"""Registration in SimpleITK: one patient's series to the T1 (rigid), and the T1's brain to the MNI152 brain (affine).
+
+Mutual information (Mattes) from coarse to fine. Every matrix returned is 4 × 4 in LPS mm and takes a point of the fixed
+image to a point of the moving one, so that matrices compose from the network grid outwards: native = rigid @ affine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from preprocessing.grid import template, template_brain
+from preprocessing.resample import Matrix, isotropic, matrix_of, resample
+from preprocessing.volume import Geometry, Volume, to_sitk
+
+BINS = 32
+SEED = 20210
+SAMPLES = 30_000  # points of the fixed image that one evaluation of the metric looks at
+COARSE, FINE = 4.0, 2.0  # mm, the fixed image's grids
+# Between two series a patient may have moved, or have been put on the table again: the poses to start from.
+SHIFTS = [(x, y, z) for x in (-15.0, 0.0, 15.0) for y in (-20.0, 0.0, 20.0) for z in (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)]
+NODS = (-0.25, 0.0, 0.25)  # radians about the left-right axis, the head's easiest rotation
+STARTS = 4
+MARGIN = 8.0  # mm of scalp and skull around the brain: their edges help, the neck and jaw move on their own
+
+
+class RegistrationError(ValueError):
+    """Two series cannot be aligned; the text says which and why."""
+
+
+def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume) -> Matrix:
+    """Where a point of ``fixed`` (the T1) lies in ``moving``: rotation and translation of one head.
+
+    The scanner's coordinates are the start, since one session shares a frame of reference; the result is kept only where
+    the mutual information became better than at the start. ``fixed_brain`` has the shape of ``fixed``.
+    Raises ``RegistrationError`` when the images do not overlap.
+    """
+    region = grown(fixed_brain, fixed.geometry, MARGIN)
+    centre = centroid(fixed_brain, fixed.geometry)
+    search, coarse, fine = (
+        _Level(fixed, region, moving, spacing, smooth) for spacing, smooth in ((8.0, 4.0), (4.0, 2.0), (2.0, 0.0))
+    )
+    start = _pose(centre, (0.0, 0.0, 0.0), 0.0)
+    poses = [_pose(centre, shift, nod) for shift in SHIFTS for nod in NODS]
+    promising = [start, *sorted(poses, key=search.cost)[:STARTS]]
+    arrived = min((coarse.optimise(search.optimise(pose, step=4.0), step=2.0) for pose in promising), key=coarse.cost)
+    moved = fine.optimise(arrived, step=0.5)
+    return matrix_of(min((start, moved), key=fine.cost))  # ``min`` keeps the first, the start, when they are equal
+
+
+def affine_to_template(t1: Volume, brain: NDArray[np.bool_]) -> Matrix:
+    """Where a point of the MNI152 template lies in ``t1``: 12 parameters, brain to brain.
+
+    Starts from the brains' centres and sizes in several head tilts, so that the head's pose in the scanner does not
+    matter as long as the orientation in the header is true. Raises ``RegistrationError`` when nothing matches.
+    """
+    moving = t1.with_array(np.where(brain, t1.array, 0))
+    fixed = template()
+    region = grown(template_brain(), fixed.geometry, COARSE)
+    coarse = _Level(fixed, region, moving, COARSE, smooth=COARSE / 2)
+    fine = _Level(fixed, region, moving, FINE, smooth=FINE / 2)
+    starts = [_similar(t1, brain, tilt) for tilt in (0.0, -0.3, 0.3)]
+    tried = [coarse.optimise(start, step=2.0) for start in starts]
+    best = min(tried, key=coarse.cost)
+    return matrix_of(fine.optimise(coarse.optimise(_as_affine(best), step=1.0), step=0.5))
+
+
+def grown(mask: NDArray[np.bool_], geometry: Geometry, margin: float) -> NDArray[np.bool_]:
+    """``mask`` and everything within ``margin`` mm of it."""
+    distance = ndimage.distance_transform_edt(~mask, sampling=geometry.spacing[::-1])
+    return np.asarray(distance <= margin)
+
+
+def centroid(mask: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.float64]:
+    """The mask's centre of mass in LPS mm."""
+    index = np.asarray(ndimage.center_of_mass(mask))[::-1]
+    return np.asarray((geometry.affine @ [*index, 1.0])[:3])
+
+
+class _Level:
+    """One resolution of one registration: the fixed image on an isotropic grid, the moving one smoothed."""
+
+    def __init__(self, fixed: Volume, region: NDArray[np.bool_], moving: Volume, spacing: float, smooth: float) -> None:
+        grid = isotropic(_box(region, fixed.geometry), spacing)
+        inside = resample(fixed.with_array(region), like=grid).array > 0.5
+        self.fixed = to_sitk(resample(_smoothed(fixed, smooth), like=grid))
+        self.mask = sitk.GetImageFromArray(inside.astype(np.uint8))
+        self.mask.CopyInformation(self.fixed)
+        coarser = isotropic(moving.geometry, spacing / 2) if smooth else moving.geometry
+        self.moving = to_sitk(resample(_smoothed(moving, smooth), like=coarser))
+        self.share = min(1.0, SAMPLES / max(1, int(inside.sum())))
+        self.names = f"{moving.source or 'the moving image'} to {fixed.source or 'the fixed image'}"
+
+    def cost(self, transform: sitk.Transform) -> float:
+        """Minus the mutual information, infinite where the images do not overlap."""
+        method = self._method()
+        method.SetInitialTransform(transform)
+        try:
+            return float(method.MetricEvaluate(self.fixed, self.moving))
+        except RuntimeError as error:
+            if "map outside" in str(error) or "Too many samples" in str(error):
+                return float("inf")
+            raise
+
+    def optimise(self, start: sitk.Transform, step: float) -> sitk.Transform:
+        """The transform of ``start``'s kind with the lowest cost near it; ``step`` is the first step in mm."""
+        method = self._method()
+        method.SetInitialTransform(start, inPlace=False)
+        method.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=step, minStep=step / 200, numberOfIterations=150, relaxationFactor=0.6,
+            gradientMagnitudeTolerance=1e-6,
+        )
+        method.SetOptimizerScalesFromPhysicalShift()
+        try:
+            found = method.Execute(self.fixed, self.moving)
+        except RuntimeError as error:
+            raise RegistrationError(
+                f"cannot align {self.names}: {str(error).strip().splitlines()[-1]} "
+                "Check that both series show the same head and that their positions in the headers are true."
+            ) from error
+        return found.GetNthTransform(0) if isinstance(found, sitk.CompositeTransform) else found
+
+    def _method(self) -> sitk.ImageRegistrationMethod:
+        method = sitk.ImageRegistrationMethod()
+        method.SetMetricAsMattesMutualInformation(BINS)
+        method.SetMetricFixedMask(self.mask)
+        method.SetInterpolator(sitk.sitkLinear)
+        # The filter differentiates the whole moving image at every call; the points that are sampled are far fewer.
+        method.SetMetricUseMovingImageGradientFilter(False)
+        if self.share < 1:
+            method.SetMetricSamplingStrategy(method.RANDOM)
+            method.SetMetricSamplingPercentage(self.share, seed=SEED)
+        return method
+
+
+def _pose(centre: NDArray[np.float64], shift: tuple[float, float, float], nod: float) -> sitk.Euler3DTransform:
+    pose = sitk.Euler3DTransform()
+    pose.SetCenter(centre.tolist())
+    pose.SetTranslation(shift)
+    pose.SetRotation(nod, 0.0, 0.0)
+    return pose
+
+
+def _similar(t1: Volume, brain: NDArray[np.bool_], tilt: float) -> sitk.Similarity3DTransform:
+    """The start: centres on each other, the cube root of the volumes as scale, a nod of ``tilt`` radians."""
+    here, there = centroid(template_brain(), template().geometry), centroid(brain, t1.geometry)
+    start = sitk.Similarity3DTransform()
+    start.SetCenter(here.tolist())
+    start.SetTranslation((there - here).tolist())
+    start.SetRotation((1.0, 0.0, 0.0), tilt)
+    start.SetScale(float(np.cbrt(_millilitres(brain, t1.geometry) / _millilitres(template_brain(), template().geometry))))
+    return start
+
+
+def _as_affine(transform: sitk.Transform) -> sitk.AffineTransform:
+    similar = sitk.Similarity3DTransform(transform)
+    found = sitk.AffineTransform(3)
+    found.SetCenter(similar.GetCenter())
+    found.SetMatrix(similar.GetMatrix())
+    found.SetTranslation(similar.GetTranslation())
+    return found
+
+
+def _millilitres(mask: NDArray[np.bool_], geometry: Geometry) -> float:
+    return float(mask.sum() * np.prod(geometry.spacing) / 1000)
+
+
+def _smoothed(volume: Volume, sigma: float) -> Volume:
+    """Gaussian smoothing of ``sigma`` mm, less along an axis whose voxels are already that coarse."""
+    if sigma == 0:
+        return volume
+    voxels: Sequence[float] = [
+        np.sqrt(max(0.0, sigma**2 - (spacing / 2.355) ** 2)) / spacing for spacing in volume.geometry.spacing[::-1]
+    ]
+    return volume.with_array(ndimage.gaussian_filter(volume.array, voxels))
+
+
+def _box(mask: NDArray[np.bool_], geometry: Geometry) -> Geometry:
+    """The smallest part of the grid that holds the mask."""
+    if not mask.any():
+        raise RegistrationError("the mask to register is empty: check the brain extraction")
+    found = ndimage.find_objects(mask.astype(np.uint8))[0]
+    low = np.asarray([part.start for part in found])[::-1]
+    high = np.asarray([part.stop for part in found])[::-1]
+    origin = (geometry.affine @ [*low, 1.0])[:3]
+    size = high - low
+    return Geometry(
+        (int(size[0]), int(size[1]), int(size[2])), (float(origin[0]), float(origin[1]), float(origin[2])),
+        geometry.spacing, geometry.direction, geometry.frame_of_reference_uid,
+    )
