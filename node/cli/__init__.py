@@ -1,0 +1,53 @@
+"""The command line: the roof of the house. Each command parses, calls one thing, and prints."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from node.actions import UnknownStudyError
+from node.cli import database, demonstration, network, running, simulation, studies, training
+from node.database import DatabaseError
+from node.engine import AlreadyRunningError
+from node.scu import SendError
+from node.settings import ConfigurationError
+from node.states import TransitionError
+
+app = typer.Typer(
+    name="quarterdose",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="A DICOM node that gives radiology full-dose contrast from a quarter of the gadolinium.",
+    epilog="Exit codes: **0** done · **1** it was tried and failed · **2** wrong usage or configuration · "
+    "**3** no such study.",
+)
+running.add_to(app)
+demonstration.add_to(app)
+simulation.add_to(app)
+network.add_to(app)
+training.add_to(app)
+app.add_typer(studies.app, name="studies")
+app.add_typer(database.app, name="db")
+
+_FAILED, _USAGE, _UNKNOWN = 1, 2, 3
+_EXIT_CODES: dict[type[Exception], int] = {
+    ConfigurationError: _USAGE,
+    DatabaseError: _USAGE,
+    AlreadyRunningError: _FAILED,
+    SendError: _FAILED,
+    TransitionError: _FAILED,
+    OSError: _FAILED,
+    UnknownStudyError: _UNKNOWN,
+}
+
+
+def main() -> None:
+    """Entry point of the console script: errors that were foreseen are one line, not a traceback."""
+    try:
+        app()
+    except tuple(_EXIT_CODES) as error:
+        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)))

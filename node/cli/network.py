@@ -1,0 +1,76 @@
+"""`quarterdose send` and `quarterdose echo`: what DCMTK's storescu and echoscu do, from our own configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from node.cli.options import DEFAULT, Config
+from node.scu import Outgoing, Peer, SendError, StorageScu
+from node.scu import echo as echo_peer
+from node.settings import load_settings
+
+_PEER = re.compile(r"(?P<ae>[^@]{1,16})@(?P<host>[^:@]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
+To = Annotated[
+    str, typer.Option("--to", help="AE@host:port, the name of a destination in the configuration, or `node`: ourselves.")
+]
+CallingAs = Annotated[str, typer.Option("--as", help="The AE title we call ourselves; default: the node's own.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(send)
+    app.command()(echo)
+
+
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders that hold them.", exists=True)],
+    to: To,
+    calling: CallingAs = "",
+    config: Config = DEFAULT,
+) -> None:
+    """Send DICOM files by C-STORE. Stops at the first instance that is not taken, with the peer's answer."""
+    files = [Outgoing.of(path) for path in _files(paths)]
+    if not files:
+        raise SendError(f"there is no file in {', '.join(str(path) for path in paths)}")
+    peer = _peer(config, to, calling)
+    with StorageScu(peer, files) as scu:
+        for file in track(files, f"to {peer}", transient=True):
+            scu.store(file)
+    typer.echo(f"{len(files)} instances are at {peer}")
+
+
+def echo(to: To, calling: CallingAs = "", config: Config = DEFAULT) -> None:
+    """Ask a peer whether it is there and lets us in (C-ECHO)."""
+    peer = _peer(config, to, calling)
+    echo_peer(peer)
+    typer.echo(f"{peer} answers")
+
+
+def _files(paths: list[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".gz")
+        else:
+            yield path
+
+
+def _peer(config: Path, to: str, calling: str) -> Peer:
+    parsed = _PEER.fullmatch(to)
+    if parsed and calling:
+        return Peer(parsed["ae"], parsed["host"].strip("[]"), int(parsed["port"]), calling)
+    settings = load_settings(config)
+    ours = calling or settings.node.ae_title
+    if parsed:
+        return Peer(parsed["ae"], parsed["host"].strip("[]"), int(parsed["port"]), ours)
+    if to == "node":
+        return Peer(settings.node.ae_title, settings.receiver.host, settings.receiver.port, ours)
+    for destination in settings.destination:
+        if destination.name == to:
+            return Peer(destination.ae_title, destination.host, destination.port, ours)
+    names = ", ".join(destination.name for destination in settings.destination) or "none"
+    raise typer.BadParameter(f"{to!r} is neither AE@host:port nor a destination of {config} (those are: {names})")

@@ -1,0 +1,153 @@
+"""`quarterdose studies`: what came, what became of it and why; and what a person may do about it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node import actions
+from node.cli.options import DEFAULT, AsJson, Config, print_json
+from node.database import open_database, ready
+from node.engine import WorkStarter
+from node.report import describe_quarantined, describe_study, summarise_study
+from node.settings import load_settings
+from node.states import State
+from node.tables import Quarantined, Study
+
+app = typer.Typer(no_args_is_help=True, help="The studies this node has received.")
+Name = Annotated[str, typer.Argument(help="The study's key (its first letters are enough), UID or accession number.")]
+
+_COLOURS = {State.DELIVERED: "green", State.FAILED: "red", State.INCOMPLETE: "yellow", State.CANCELLED: "yellow"}
+
+
+@app.command("list")
+def list_studies(
+    state: Annotated[State | None, typer.Option(help="Only studies in this state.")] = None,
+    config: Config = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Every study with its state, the newest first."""
+    with _session(config) as session:
+        query = select(Study).order_by(Study.id.desc())
+        if state is not None:
+            query = query.where(Study.state == state)
+        rows = [summarise_study(study) for study in session.scalars(query)]
+        held = session.scalars(select(Quarantined)).all()
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("key", "date", "accession", "state", "instances", "why")
+    for row in rows:
+        colour = _COLOURS.get(State(row["state"]), "cyan")
+        table.add_row(
+            row["key"][:8], row["study_date"], escape(row["accession_number"]), f"[{colour}]{row['state']}[/]",
+            str(row["instances"]), escape(row["doing"] or row["reason"]),
+        )  # fmt: skip
+    Console().print(table)
+    if held:
+        Console().print(f"{len(held)} in quarantine: `quarterdose studies quarantine` says why")
+
+
+@app.command()
+def show(name: Name, config: Config = DEFAULT, as_json: AsJson = False) -> None:
+    """One study: each series with its role and why, what is missing, what was made and sent, and every event."""
+    with _session(config) as session:
+        report = describe_study(session, actions.find(session, name))
+    if as_json:
+        print_json(report)
+    else:
+        _print_study(report)
+
+
+@app.command()
+def quarantine(config: Config = DEFAULT, as_json: AsJson = False) -> None:
+    """What was received but could not be understood: kept, with the reason."""
+    with _session(config) as session:
+        rows = [describe_quarantined(row) for row in session.scalars(select(Quarantined).order_by(Quarantined.id))]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("received", "from", "file", "why")
+    for row in rows:
+        table.add_row(row["received"], escape(row["sender"]), row["path"], escape(row["reason"]))
+    Console().print(table)
+
+
+@app.command()
+def retry(name: Name, config: Config = DEFAULT) -> None:
+    """Do a failed, cancelled or delivered study again: from the step that failed, or anew when instances were added."""
+    settings = load_settings(config)
+    with _session(config) as session:
+        study = actions.find(session, name)
+        began = actions.retry(session, study, settings, WorkStarter(_engine(session)))
+        session.commit()
+        typer.echo(f"study {study.key}: {began}")
+
+
+@app.command()
+def cancel(name: Name, config: Config = DEFAULT) -> None:
+    """Stop working on a study. What was received stays; `retry` takes it up again."""
+    with _session(config) as session:
+        study = actions.find(session, name)
+        actions.cancel(session, study, WorkStarter(_engine(session)))
+        session.commit()
+        typer.echo(f"study {study.key}: cancelled")
+
+
+@app.command()
+def force(name: Name, config: Config = DEFAULT) -> None:
+    """Process an incomplete study with what is there. Who forced it, and what it lacked, is recorded."""
+    settings = load_settings(config)
+    with _session(config) as session:
+        study = actions.find(session, name)
+        actions.force(session, study, settings, WorkStarter(_engine(session)))
+        session.commit()
+        typer.echo(f"study {study.key}: run {study.run}")
+
+
+def _session(config: Any) -> Session:
+    engine = open_database(load_settings(config))
+    ready(engine)
+    return Session(engine)
+
+
+def _engine(session: Session) -> Any:
+    return session.get_bind()
+
+
+def _print_study(report: dict[str, Any]) -> None:
+    console = Console()
+    colour = _COLOURS.get(State(report["state"]), "cyan")
+    console.print(f"study [bold]{report['key']}[/]  {escape(report['study_instance_uid'])}")
+    console.print(f"[{colour} bold]{report['state']}[/]  {escape(report['reason'])}")
+    if report["doing"]:
+        console.print(f"{report['progress']:.0%}  {escape(report['doing'])}")
+    for heading in ("held", "missing", "missing_optional"):
+        for line in report[heading]:
+            console.print(f"[yellow]{heading.replace('_', ' ')}:[/] {escape(line)}")
+    series = Table("no", "series", "instances", "role", "because", title="Series", title_justify="left")
+    for row in report["series"]:
+        series.add_row(
+            str(row["number"] or ""), escape(row["description"]), str(row["instances"]),
+            f"[bold]{row['role']}[/]" if row["role"] else "none", escape(row["because"]),
+        )  # fmt: skip
+    console.print(series)
+    if report["derived"]:
+        derived = Table("kind", "destination", "state", "attempts", "sent", "error", title="Virtual series")
+        for made in report["derived"]:
+            for row in made["deliveries"]:
+                cells = (made["kind"], row["destination"], row["state"], str(row["attempts"]), row["sent"], row["error"])
+                derived.add_row(*(escape(cell or "") for cell in cells))
+        console.print(derived)
+    for row in report["quarantined"]:
+        console.print(f"[red]quarantined[/] {row['path']} from {escape(row['sender'])}: {escape(row['reason'])}")
+    events = Table("when (UTC)", "who", "what", "why", title="Events", title_justify="left")
+    for row in report["events"]:
+        events.add_row(row["at"], escape(row["who"]), escape(row["what"]), escape(row["why"]))
+    console.print(events)

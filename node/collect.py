@@ -1,0 +1,150 @@
+"""Collecting: from instances that arrive in any order to a study that is complete (roles, then completeness).
+
+A complete study and its workflow are committed in one transaction (shared engine notes, 9).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from node.complete import hold_reasons, missing_roles
+from node.engine import WorkStarter
+from node.header import InstanceHeader
+from node.roles import SeriesFacts, identify
+from node.settings import Settings
+from node.states import COLLECTING, State, move
+from node.tables import Event, Study, now
+
+log = logging.getLogger(__name__)
+
+_LOOK_EVERY_SECONDS = 1.0
+
+
+class Collector:
+    """Looks at the studies that are being received, once a second and whenever an association closes."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, starter: WorkStarter, open_studies: Callable[[], frozenset[int]]
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._starter = starter
+        self._open_studies = open_studies
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._work, name="collector", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look now: an association has closed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stopping:
+            try:
+                self.look()
+            except OperationalError as error:
+                # The database is locked or gone for a while; everything is still there at the next look.
+                log.error("the studies could not be looked at: %s", error)
+            self._wake.wait(_LOOK_EVERY_SECONDS)
+            self._wake.clear()
+
+    def look(self) -> None:
+        """Judge every study that has something new, and move those whose time has come."""
+        open_now = self._open_studies()
+        with Session(self._engine) as session:
+            due = session.scalars(
+                select(Study.id).where((Study.state == State.RECEIVING) | Study.unjudged).order_by(Study.id)
+            ).all()
+        for study_id in due:
+            if study_id not in open_now:
+                with Session(self._engine) as session, session.begin():
+                    self._consider(session, study_id)
+
+    def _consider(self, session: Session, study_id: int) -> None:
+        study = session.get_one(Study, study_id)
+        if study.unjudged:
+            # Written first: it takes the write lock, so no instance can slip in between reading and deciding.
+            study.unjudged = False
+            session.flush()
+            session.refresh(study)
+            if State(study.state) not in COLLECTING:
+                _note_late(session, study)
+                return
+            judge(session, study, self._settings)
+        if State(study.state) in COLLECTING:
+            self._decide(session, study)
+
+    def _decide(self, session: Session, study: Study) -> None:
+        completeness = self._settings.completeness
+        quiet = (now() - study.last_received).total_seconds()
+        settled = completeness.on_association_close or quiet >= completeness.quiet_seconds
+        gave_up = quiet >= completeness.give_up_seconds
+        if study.held and settled:
+            move(session, study, State.FAILED, "; ".join(study.held))
+        elif not study.missing and settled and (gave_up or not study.missing_optional):
+            enqueue(session, study, self._starter, "every required role is there, no slice missing")
+        elif study.missing and gave_up:
+            move(session, study, State.INCOMPLETE, "; ".join(study.missing))
+
+
+def judge(session: Session, study: Study, settings: Settings) -> None:
+    """Give every series its role and write down what the study still lacks."""
+    facts = study_facts(study)
+    decisions = identify(facts, settings.roles)
+    for series in study.series:
+        decision = decisions.get(series.series_instance_uid)
+        if decision is not None:
+            series.role, series.because = decision.role, decision.because
+    study.held = list(hold_reasons(facts))
+    study.missing = list(missing_roles(decisions, facts, settings.completeness.required))
+    study.missing_optional = list(missing_roles(decisions, facts, settings.completeness.optional))
+
+
+def study_facts(study: Study) -> list[SeriesFacts]:
+    """What is known of each series, from the headers of its current instances."""
+    return [
+        SeriesFacts.of([InstanceHeader.from_json(i.header) for i in series.instances if i.current])
+        for series in study.series
+    ]
+
+
+def enqueue(session: Session, study: Study, starter: WorkStarter, why: str, who: str = "node") -> None:
+    """Begin a new run over what the study holds now, in the caller's transaction."""
+    study.run += 1
+    study.inputs_digest = digest_inputs(study)
+    move(session, study, State.QUEUED, why, who)
+    session.flush()
+    starter.process(session, study)
+
+
+def digest_inputs(study: Study) -> str:
+    """The identity of everything with a role: sha256 over SOP Instance UIDs and content digests."""
+    lines = sorted(
+        f"{series.role} {instance.sop_instance_uid} {instance.digest}"
+        for series in study.series
+        if series.role is not None
+        for instance in series.instances
+        if instance.current
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _note_late(session: Session, study: Study) -> None:
+    why = f"instances arrived while the study was {study.state}; `quarterdose studies retry {study.key}` takes them in"
+    log.warning("study %s: %s", study.key, why)
+    session.add(Event(study_id=study.id, who="node", what="late instances", why=why))

@@ -1,0 +1,76 @@
+"""The node's database: SQLite in WAL mode, one file shared with the durable engine (engine notes 5 and 9)."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, event
+
+from node.settings import Settings
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class DatabaseError(Exception):
+    """The database cannot be used; the text says why and what to do."""
+
+
+def open_database(settings: Settings) -> Engine:
+    """An engine on the node's database. Success of a commit means fsynced (synchronous=FULL)."""
+    settings.node.data.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(settings.database_url)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        # IMMEDIATE takes the write lock at the first statement, so that no transaction fails when it upgrades.
+        connection.isolation_level = "IMMEDIATE"
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def upgrade(engine: Engine) -> str:
+    """Bring the schema to the newest revision; returns that revision."""
+    config = _alembic()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return newest_revision()
+
+
+def newest_revision() -> str:
+    """The revision this version of the product works with."""
+    return str(ScriptDirectory.from_config(_alembic()).get_current_head())
+
+
+def current_revision(engine: Engine) -> str | None:
+    """The revision of the database, None when it is empty."""
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def ready(engine: Engine) -> None:
+    """Create the schema of a new database; refuse an old one: an upgrade is a person's decision, after a backup.
+
+    Raises DatabaseError with the remedy.
+    """
+    current, newest = current_revision(engine), newest_revision()
+    if current is None:
+        upgrade(engine)
+    elif current != newest:
+        raise DatabaseError(
+            f"the database is at revision {current}, this version needs {newest}: "
+            "back up the data folder, then run `quarterdose db upgrade`"
+        )
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config

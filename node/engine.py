@@ -1,0 +1,130 @@
+"""The durable engine (DBOS) set up as the engine notes demand: what starts work, and what starts it again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import IO
+
+from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from node.settings import Settings
+from node.tables import Study
+
+STUDIES = "studies"
+DELIVERIES = "deliveries"
+_APPLICATION = "quarterdose"
+# A constant: the default is a hash of the code, and pending work would be stranded by an upgrade (engine note 4).
+_VERSION = "1"
+_DELIVERIES_AT_ONCE = 4
+
+
+class AlreadyRunningError(Exception):
+    """Another process works on this data folder."""
+
+
+def lock(settings: Settings) -> IO[str]:
+    """Hold the data folder for this process; two live ones under one executor id would run a step twice (note 2)."""
+    path: Path = settings.node.data / "node.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip() or "unknown"
+        raise AlreadyRunningError(
+            f"another node (process {holder}) works on {settings.node.data}; stop it, or set node.data elsewhere"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def configure(settings: Settings, engine: Engine) -> None:
+    """Make the engine known; workflows are registered between this and ``launch``."""
+    config: DBOSConfig = {
+        "name": _APPLICATION,
+        "system_database_engine": engine,
+        "executor_id": settings.node.name,
+        "application_version": _VERSION,
+        "serializer": DBOSPortableJSONSerializer(),
+        "log_level": "WARNING",
+        "notification_listener_polling_interval_sec": 1.0,
+    }
+    DBOS(config=config)
+
+
+def launch() -> None:
+    """Create the engine's tables, resume what was interrupted, and start taking work."""
+    DBOS.launch()
+    DBOS.register_queue(STUDIES, worker_concurrency=1, polling_interval_sec=0.5)
+    DBOS.register_queue(DELIVERIES, worker_concurrency=_DELIVERIES_AT_ONCE, polling_interval_sec=0.5)
+
+
+def stop() -> None:
+    """Stop taking work; what is in the middle of a step is resumed at the next launch."""
+    DBOS.destroy()
+
+
+class WorkStarter:
+    """Starts workflows from anywhere: in the transaction that makes them due (engine note 9)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._client = DBOSClient(
+            system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), application_name=_APPLICATION
+        )
+
+    def process(self, session: Session, study: Study) -> None:
+        """Enqueue the study's current run, within the caller's transaction."""
+        options: EnqueueOptions = {
+            "workflow_name": "process_study",
+            "queue_name": STUDIES,
+            "workflow_id": workflow_id(study),
+            "app_version": _VERSION,
+        }
+        self._client.enqueue_in_transaction(session, options, study.id)
+
+    def deliver(self, session: Session, study: Study, destination: str, series: str) -> None:
+        """Enqueue a fresh series of attempts to deliver; ``series`` makes its identity unique."""
+        options: EnqueueOptions = {
+            "workflow_name": "deliver_to",
+            "queue_name": DELIVERIES,
+            "workflow_id": f"{workflow_id(study)}-deliver-{destination}-{series}",
+            "app_version": _VERSION,
+        }
+        self._client.enqueue_in_transaction(session, options, study.id, destination, series, 1)
+
+    def resume(self, study: Study) -> bool:
+        """Rewind the current run to the step that failed; False when there is no failed run to rewind (note 10)."""
+        identity = workflow_id(study)
+        found = self._client.list_workflows(workflow_ids=[identity])
+        if not found or found[0].status not in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
+            return False
+        steps = self._client.list_workflow_steps(identity)
+        failed = next((step["function_id"] for step in steps if step["error"] is not None), None)
+        done = max((step["function_id"] for step in steps), default=0)
+        self._client.rewind_workflow(
+            identity, start_step=failed or done + 1, application_version=_VERSION, queue_name=STUDIES
+        )
+        return True
+
+    def cancel(self, study: Study) -> None:
+        """Cancel the current run; its numeric step is stopped by the node when it sees the study's state."""
+        if self._client.list_workflows(workflow_ids=[workflow_id(study)]):
+            self._client.cancel_workflow(workflow_id(study))
+
+    def status(self, study: Study) -> str | None:
+        """The engine's word on the current run: ENQUEUED, PENDING, SUCCESS, ERROR, ..., or None."""
+        found = self._client.list_workflows(workflow_ids=[workflow_id(study)])
+        return found[0].status if found else None
+
+
+def workflow_id(study: Study) -> str:
+    """One durable workflow per study and run."""
+    return f"study-{study.key}-run-{study.run}"

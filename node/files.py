@@ -1,0 +1,91 @@
+"""Where a study's files lie, and how a file is written so that a crash leaves either all of it or none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from preprocessing.volume import Role
+
+
+def safe_name(text: str) -> str:
+    """A short file name for any text from the wire: the text itself never becomes part of a path."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """The node's data folder: ``incoming/``, ``quarantine/`` and one folder per study."""
+
+    root: Path
+
+    @property
+    def incoming(self) -> Path:
+        return self.root / "incoming"
+
+    def quarantined(self, digest: str) -> Path:
+        return self.root / "quarantine" / f"{digest}.dcm"
+
+    def received(self, study_key: str, series_key: str, sop_instance_uid: str, digest: str) -> Path:
+        """The place of one version of one instance: named by what it is, so that writing it twice is harmless."""
+        name = f"{safe_name(sop_instance_uid)}-{digest[:12]}.dcm"
+        return self.root / "studies" / study_key / "received" / series_key / name
+
+    def work(self, study_key: str, run: int) -> Work:
+        return Work(self.root / "studies" / study_key / f"run-{run:03d}")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The intermediate and final files of one run of the workflow over one study."""
+
+    folder: Path
+
+    def converted(self, role: Role) -> Path:
+        return self.folder / "converted" / f"{role}.npz"
+
+    @property
+    def prepared(self) -> Path:
+        return self.folder / "prepared.npz"
+
+    @property
+    def synthesis(self) -> Path:
+        return self.folder / "synthesis.npz"
+
+    def derived(self, kind: str, sop_instance_uid: str) -> Path:
+        return self.folder / "derived" / kind / f"{safe_name(sop_instance_uid)}.dcm"
+
+
+def write_durably(data: bytes, final: Path, incoming: Path) -> None:
+    """Put ``data`` at ``final``: temporary file, fsync, rename, fsync of every folder that gained an entry."""
+    incoming.mkdir(parents=True, exist_ok=True)
+    temporary = incoming / uuid.uuid4().hex
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        for folder in _make_folders(final.parent):
+            _sync_folder(folder)
+        temporary.replace(final)
+        _sync_folder(final.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make the folder and those above it; returns the existing folders that gained an entry."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return [path.parent for path in missing]
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

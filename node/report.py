@@ -1,0 +1,96 @@
+"""What the command line says of a study: plain data, made from the tables; no patient's name is in it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from node.tables import DerivedSeriesRow, Quarantined, Study
+
+
+def summarise_study(study: Study) -> dict[str, Any]:
+    """One line of `studies list`."""
+    return {
+        "key": study.key,
+        "study_instance_uid": study.study_instance_uid,
+        "study_date": study.study_date,
+        "accession_number": study.accession_number,
+        "state": study.state,
+        "reason": study.reason,
+        "doing": study.doing,
+        "progress": study.progress,
+        "instances": sum(instance.current for series in study.series for instance in series.instances),
+    }
+
+
+def describe_study(session: Session, study: Study) -> dict[str, Any]:
+    """All of `studies show`."""
+    quarantined = session.scalars(select(Quarantined).where(Quarantined.claimed_study == study.study_instance_uid))
+    return {
+        **summarise_study(study),
+        "patient_id": study.patient_id,
+        "run": study.run,
+        "inputs_digest": study.inputs_digest,
+        "held": study.held,
+        "missing": study.missing,
+        "missing_optional": study.missing_optional,
+        "first_received": _moment(study.first_received),
+        "last_received": _moment(study.last_received),
+        "series": [
+            {
+                "number": series.number,
+                "description": series.description,
+                "modality": series.modality,
+                "series_instance_uid": series.series_instance_uid,
+                "role": series.role,
+                "because": series.because,
+                "instances": sum(instance.current for instance in series.instances),
+                "versions": len(series.instances),
+            }
+            for series in study.series
+        ],
+        "derived": [_derived(row) for row in study.derived],
+        "quarantined": [describe_quarantined(row) for row in quarantined],
+        "events": [
+            {"at": _moment(event.at), "who": event.who, "what": event.what, "why": event.why} for event in study.events
+        ],
+    }
+
+
+def describe_quarantined(row: Quarantined) -> dict[str, Any]:
+    """One quarantined object: where it lies, who sent it, and why it is there."""
+    return {
+        "received": _moment(row.received),
+        "sender": row.sender,
+        "path": row.path,
+        "size": row.size,
+        "reason": row.reason,
+        "claimed_study": row.claimed_study,
+    }
+
+
+def _derived(row: DerivedSeriesRow) -> dict[str, Any]:
+    return {
+        "kind": row.kind,
+        "series_instance_uid": row.series_instance_uid,
+        "model_digest": row.model_digest,
+        "made": _moment(row.made),
+        "deliveries": [
+            {
+                "destination": delivery.destination,
+                "sop_instance_uid": delivery.sop_instance_uid,
+                "state": delivery.state,
+                "attempts": delivery.attempts,
+                "error": delivery.error,
+                "sent": _moment(delivery.sent) if delivery.sent else "",
+            }
+            for delivery in row.deliveries
+        ],
+    }
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S")

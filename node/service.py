@@ -1,0 +1,75 @@
+"""The running node: every part started in order, and stopped in the opposite one."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node import engine as durable
+from node.collect import Collector
+from node.database import open_database, ready
+from node.receive import Receiver
+from node.settings import Settings
+from node.states import WORKING, State, move
+from node.tables import Study
+from node.worker import Worker
+from node.workflow import Steps, register
+
+log = logging.getLogger(__name__)
+
+_DEAD = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+
+
+def run(settings: Settings) -> None:
+    """Run the node until SIGTERM or SIGINT.
+
+    Raises AlreadyRunningError, DatabaseError or OSError (the port is taken) when it cannot start.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    held = durable.lock(settings)
+    engine = open_database(settings)
+    ready(engine)
+    worker = Worker(settings)
+    worker.start()
+    durable.configure(settings, engine)
+    register(Steps(settings, engine, worker))
+    durable.launch()
+    starter = durable.WorkStarter(engine)
+    close_the_dead(engine, starter)
+    receiver = Receiver(settings, engine, on_closed=lambda: collector.wake())
+    collector = Collector(settings, engine, starter, receiver.open.studies)
+    receiver.start()
+    collector.start()
+    log.info("%s listens on %s:%d", settings.node.ae_title, settings.receiver.host, settings.receiver.port)
+    try:
+        # Studies that the engine gave up on are looked for now and then; everything else is event-driven.
+        while not stop.wait(_LOOK_FOR_DEAD_SECONDS):
+            close_the_dead(engine, starter)
+    finally:
+        log.info("stopping: open associations are ended, interrupted steps continue at the next start")
+        receiver.stop()
+        collector.stop()
+        worker.stop()
+        durable.stop()
+        engine.dispose()
+        held.close()
+
+
+_LOOK_FOR_DEAD_SECONDS = 10.0
+
+
+def close_the_dead(engine: Engine, starter: durable.WorkStarter) -> None:
+    """FAIL the studies whose workflow the engine gave up on: they were interrupted too often (engine note 8)."""
+    with Session(engine) as session:
+        for study in session.scalars(select(Study).where(Study.state.in_(WORKING))):
+            status = starter.status(study)
+            if status in _DEAD:
+                why = f"its workflow ended as {status} while the study was {study.state}: interrupted too often"
+                move(session, study, State.FAILED, f"{why}; look at the log, then `quarterdose studies retry {study.key}`")
+        session.commit()

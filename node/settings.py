@@ -1,0 +1,180 @@
+"""The node's configuration: one TOML file, read once into frozen typed settings.
+
+An error names the key, the value and what would be right (DESIGN, Decisions).
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from node.role_rules import RoleRules
+from preprocessing.volume import Role
+
+DEFAULT_CONFIG = "config.toml"
+
+# DICOM PS3.5 section 6.2, VR AE: at most 16 characters, no backslash or control character, not all spaces.
+AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(ge=0)]
+
+REQUIRABLE = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the text says which key, its value, and what would be right."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NodeSettings(_Table):
+    """[node]: who we are and where our data live."""
+
+    ae_title: AeTitle
+    data: Path
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+
+
+class ReceiverSettings(_Table):
+    """[receiver]: the Storage SCP."""
+
+    host: str
+    port: Port
+    calling_ae_titles: tuple[AeTitle, ...]
+    extra_sop_classes: tuple[str, ...]
+    maximum_pdu: int = Field(ge=4096, le=1 << 20)
+    maximum_associations: int = Field(ge=1, le=1000)
+    network_timeout_seconds: Seconds
+
+    @field_validator("extra_sop_classes")
+    @classmethod
+    def _uids(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            if not re.fullmatch(r"[0-9]+(\.[0-9]+)+", value) or len(value) > 64:
+                raise ValueError(f"{value!r} is not a SOP Class UID such as 1.2.840.10008.5.1.4.1.1.4")
+        return values
+
+
+class CompletenessSettings(_Table):
+    """[completeness]: when a study may be processed."""
+
+    required: tuple[Role, ...]
+    optional: tuple[Role, ...]
+    quiet_seconds: Seconds
+    give_up_seconds: Seconds
+    on_association_close: bool
+
+    @field_validator("required", "optional")
+    @classmethod
+    def _inputs(cls, roles: tuple[Role, ...]) -> tuple[Role, ...]:
+        for role in roles:
+            if role not in REQUIRABLE:
+                raise ValueError(f"{role!s} cannot be waited for; choose among {', '.join(REQUIRABLE)}")
+        return roles
+
+
+class WorkSettings(_Table):
+    """[work]: the numeric work of a study."""
+
+    threads: int = Field(ge=1, le=256)
+    recovery_attempts: int = Field(ge=1, le=100)
+    device: Literal["auto", "cpu", "cuda"]
+    brain_extraction: Literal["fast", "accurate"]
+
+
+class ModelSettings(_Table):
+    """[model]: the weights. An empty folder means those that ship with the product."""
+
+    folder: str
+
+
+class DerivedSettings(_Table):
+    """[derived]: what the node makes of the result."""
+
+    kinds: tuple[Literal["enhanced_mr", "secondary_capture"], ...] = Field(min_length=1)
+
+
+class Destination(_Table):
+    """[[destination]]: where the derived series go, by C-STORE."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    ae_title: AeTitle
+    host: str
+    port: Port
+    find_after_crash: bool
+
+
+class DeliverySettings(_Table):
+    """[delivery]: patience with a destination that does not answer."""
+
+    first_retry_seconds: Seconds
+    longest_retry_seconds: Seconds
+    give_up_hours: Annotated[float, Field(gt=0)]
+    timeout_seconds: Annotated[float, Field(gt=0)]
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait after failed attempt number ``attempt`` (1, 2, ...): doubled each time, capped."""
+        return min(self.longest_retry_seconds, self.first_retry_seconds * 2.0 ** min(attempt - 1, 32))
+
+
+class Settings(_Table):
+    """The whole of config.toml."""
+
+    node: NodeSettings
+    receiver: ReceiverSettings
+    completeness: CompletenessSettings
+    roles: RoleRules
+    work: WorkSettings
+    model: ModelSettings
+    derived: DerivedSettings
+    delivery: DeliverySettings
+    destination: tuple[Destination, ...]
+
+    @model_validator(mode="after")
+    def _unique_destinations(self) -> Settings:
+        names = [destination.name for destination in self.destination]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two destinations share a name: {', '.join(names)}; each needs its own")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        """The one SQLite file that holds the node's tables and the durable engine's."""
+        return f"sqlite:///{self.node.data / 'node.sqlite'}"
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the configuration; relative folders are taken from where the file lies.
+
+    Raises ConfigurationError naming the file, key, value and remedy.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path} does not exist; run in a folder that holds {DEFAULT_CONFIG}, or name the file with --config"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
+    try:
+        settings = Settings.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: " + "; ".join(_explain(line) for line in error.errors())) from error
+    data = (path.parent / settings.node.data).resolve()
+    return settings.model_copy(update={"node": settings.node.model_copy(update={"data": data})})
+
+
+def _explain(line: object) -> str:
+    assert isinstance(line, dict)  # noqa: S101 - pydantic's documented error shape
+    key = ".".join(str(part) for part in line["loc"]) or "the file"
+    if line["type"] == "missing":
+        return f"{key} is missing; the shipped {DEFAULT_CONFIG} holds every key with its meaning"
+    if line["type"] == "extra_forbidden":
+        return f"{key} is not a key of ours; look for a misspelling against the shipped {DEFAULT_CONFIG}"
+    return f"{key} = {line['input']!r}: {line['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,175 @@
+"""The node's tables. The database holds identity, state and history; pixels are on disk."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite forgets the time zone, so it is put back on reading."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone; moments are kept in UTC")
+        return value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def now() -> datetime:
+    """This moment, in UTC."""
+    return datetime.now(UTC)
+
+
+class Table(DeclarativeBase):
+    """Root of the mapped tables."""
+
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}
+
+
+class Study(Table):
+    """One DICOM study and where it stands. ``key`` is its safe name on disk and on the command line."""
+
+    __tablename__ = "studies"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(unique=True)
+    study_instance_uid: Mapped[str] = mapped_column(unique=True)
+    patient_id: Mapped[str]
+    accession_number: Mapped[str]
+    study_date: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    reason: Mapped[str] = mapped_column(default="")
+    missing: Mapped[list[str]] = mapped_column(default=list)
+    missing_optional: Mapped[list[str]] = mapped_column(default=list)
+    held: Mapped[list[str]] = mapped_column(default=list)
+    doing: Mapped[str] = mapped_column(default="")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    run: Mapped[int] = mapped_column(default=0)
+    inputs_digest: Mapped[str] = mapped_column(default="")
+    first_received: Mapped[datetime] = mapped_column(default=now)
+    last_received: Mapped[datetime] = mapped_column(default=now)
+    # Raised by every new instance, lowered by the collector once it has judged the study.
+    unjudged: Mapped[bool] = mapped_column(default=True)
+
+    series: Mapped[list[Series]] = relationship(back_populates="study", order_by="Series.id")
+    events: Mapped[list[Event]] = relationship(order_by="Event.id")
+    derived: Mapped[list[DerivedSeriesRow]] = relationship(back_populates="study", order_by="DerivedSeriesRow.id")
+
+
+class Series(Table):
+    """One received series, its role and why it has it."""
+
+    __tablename__ = "series"
+    __table_args__ = (UniqueConstraint("study_id", "series_instance_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    key: Mapped[str]
+    series_instance_uid: Mapped[str]
+    description: Mapped[str]
+    number: Mapped[int | None]
+    modality: Mapped[str]
+    role: Mapped[str | None]
+    because: Mapped[str] = mapped_column(default="")
+
+    study: Mapped[Study] = relationship(back_populates="series")
+    instances: Mapped[list[Instance]] = relationship(back_populates="series", order_by="Instance.id")
+
+
+class Instance(Table):
+    """One version of one SOP instance, as received. ``current`` is false for versions a later one replaced."""
+
+    __tablename__ = "instances"
+    __table_args__ = (UniqueConstraint("series_id", "sop_instance_uid", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    series_id: Mapped[int] = mapped_column(ForeignKey("series.id"), index=True)
+    sop_instance_uid: Mapped[str]
+    version: Mapped[int]
+    current: Mapped[bool] = mapped_column(default=True)
+    digest: Mapped[str]
+    path: Mapped[str]
+    size: Mapped[int]
+    sender: Mapped[str]
+    received: Mapped[datetime] = mapped_column(default=now)
+    header: Mapped[dict[str, Any]]
+
+    series: Mapped[Series] = relationship(back_populates="instances")
+
+
+class Quarantined(Table):
+    """Something received that could not be taken as an instance of a study: kept, with the reason."""
+
+    __tablename__ = "quarantine"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(unique=True)
+    path: Mapped[str]
+    size: Mapped[int]
+    sender: Mapped[str]
+    reason: Mapped[str]
+    # The study it claims to belong to, as the raw text from the wire, when that much could be read.
+    claimed_study: Mapped[str] = mapped_column(default="", index=True)
+    received: Mapped[datetime] = mapped_column(default=now)
+
+
+class DerivedSeriesRow(Table):
+    """One series this node made of a study."""
+
+    __tablename__ = "derived_series"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    series_instance_uid: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    model_digest: Mapped[str]
+    inputs_digest: Mapped[str]
+    made: Mapped[datetime] = mapped_column(default=now)
+
+    study: Mapped[Study] = relationship(back_populates="derived")
+    deliveries: Mapped[list[Delivery]] = relationship(order_by="Delivery.id")
+
+
+class Delivery(Table):
+    """The ledger: one derived instance for one destination. QUEUED → SENDING → SENT; SENDING after a crash is in doubt."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("destination", "sop_instance_uid"),
+        Index("deliveries_open", "destination", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    derived_series_id: Mapped[int] = mapped_column(ForeignKey("derived_series.id"), index=True)
+    destination: Mapped[str]
+    sop_class_uid: Mapped[str]
+    sop_instance_uid: Mapped[str]
+    path: Mapped[str]
+    state: Mapped[str] = mapped_column(default="QUEUED")
+    attempts: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str] = mapped_column(default="")
+    sent: Mapped[datetime | None]
+
+
+class Event(Table):
+    """Who did what, when and why."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), index=True)
+    at: Mapped[datetime] = mapped_column(default=now)
+    who: Mapped[str]
+    what: Mapped[str]
+    why: Mapped[str] = mapped_column(default="")

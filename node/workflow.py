@@ -1,0 +1,120 @@
+"""What the product does with a complete study: this list of steps, and nothing else.
+
+convert → prepare → synthesise → derive, then one delivery per destination. The engine remembers each finished step;
+after ``kill -9`` a study continues with the step that was interrupted (shared engine notes; DESIGN, Decisions).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from node import deliver
+from node.engine import DELIVERIES, workflow_id
+from node.errors import CancelledError, StudyError
+from node.settings import Settings
+from node.states import State, move
+from node.tables import Study
+from node.worker import Worker, WorkerDiedError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the steps work with: configuration, database and the numeric process."""
+
+    settings: Settings
+    engine: Engine
+    worker: Worker
+
+    def numeric(self, study_id: int, state: State, step: str) -> None:
+        """Bring the study into ``state`` and do the numeric step of that name."""
+        self._enter(study_id, state, f"{step} has begun")
+        self.worker.run(step, study_id, lambda: self._state(study_id) is State.CANCELLED)
+
+    def begin_delivery(self, study_id: int) -> tuple[str, str]:
+        """Enter DELIVERING; returns the identity of the run and the names of the destinations, comma-separated."""
+        self._enter(study_id, State.DELIVERING, "derived series are ready")
+        with Session(self.engine) as session:
+            study = session.get_one(Study, study_id)
+            return workflow_id(study), ",".join(destination.name for destination in self.settings.destination)
+
+    def send(self, study_id: int, destination: str, attempt: int) -> str:
+        """One attempt at one destination; returns what went wrong, empty when everything is there."""
+        return deliver.attempt(self.settings, self.engine, study_id, destination, attempt)
+
+    def fail(self, study_id: int, reason: str) -> None:
+        """The study stops here until a person retries it."""
+        with Session(self.engine) as session, session.begin():
+            study = session.get_one(Study, study_id)
+            log.error("study %s failed: %s", study.key, reason)
+            if State(study.state) is not State.CANCELLED:
+                move(session, study, State.FAILED, reason)
+
+    def _enter(self, study_id: int, state: State, why: str) -> None:
+        with Session(self.engine) as session, session.begin():
+            study = session.get_one(Study, study_id)
+            if State(study.state) is State.CANCELLED:
+                raise CancelledError("cancelled before this step")
+            move(session, study, state, why)
+            study.doing = ""
+
+    def _state(self, study_id: int) -> State:
+        with Session(self.engine) as session:
+            return State(session.get_one(Study, study_id).state)
+
+
+def register(steps: Steps) -> None:
+    """Make the two workflows known to the engine. To be called once, before it is launched."""
+
+    def durable(name: str, function: Callable[..., str | None]) -> Callable[..., str | None]:
+        retry = DBOS.step(
+            name=name, retries_allowed=True, max_attempts=3, should_retry=lambda error: isinstance(error, WorkerDiedError)
+        )
+        return retry(function)
+
+    convert = durable("convert", lambda study: steps.numeric(study, State.CONVERTING, "convert"))
+    prepare = durable("prepare", lambda study: steps.numeric(study, State.PREPARING, "prepare"))
+    synthesise = durable("synthesise", lambda study: steps.numeric(study, State.SYNTHESISING, "synthesise"))
+    derive = durable("derive", lambda study: steps.numeric(study, State.DERIVING, "derive"))
+    begin_delivery = DBOS.step(name="begin_delivery")(steps.begin_delivery)
+    send = DBOS.step(name="send")(steps.send)
+    fail = DBOS.step(name="fail")(steps.fail)
+
+    @DBOS.workflow(name="process_study", max_recovery_attempts=steps.settings.work.recovery_attempts)
+    def process_study(study: int) -> None:
+        try:
+            convert(study)
+            prepare(study)
+            synthesise(study)
+            derive(study)
+            run, destinations = begin_delivery(study)
+        except Exception as error:
+            fail(study, reason_of(error))
+            raise
+        for destination in destinations.split(","):
+            with SetWorkflowID(f"{run}-deliver-{destination}-first-1"):
+                DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, f"{run}-deliver-{destination}-first", 1)
+
+    @DBOS.workflow(name="deliver_to", max_recovery_attempts=None)
+    def deliver_to(study: int, destination: str, series: str, attempt: int) -> None:
+        # Waiting holds no worker: each attempt is a workflow of its own, delayed (engine note 11).
+        problem = send(study, destination, attempt)
+        if problem == deliver.GIVEN_UP or not problem:
+            return
+        pause = steps.settings.delivery.backoff(attempt)
+        with SetWorkflowID(f"{series}-{attempt + 1}"), SetEnqueueOptions(delay_seconds=pause):
+            DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, series, attempt + 1)
+
+
+def reason_of(error: Exception) -> str:
+    """What the administrator reads: the study's own reason, or that it was nobody's expectation."""
+    if isinstance(error, StudyError | CancelledError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}"
