@@ -1,0 +1,79 @@
+"""What one training step sees: which subjects, which crop of each, which flips.
+
+Every draw comes from a generator seeded with (seed, step), so nothing random has to be kept in a checkpoint: step
+1000 is the same whether the process ran from the start or was started again at step 999. Choosing and doing are two
+things: ``draw`` is random, ``load`` and ``flip`` are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.cohort import Cohort, Subject, SubjectRecord
+
+SPATIAL_AXES = (-3, -2, -1)
+FLIP_PROBABILITY = 0.5
+"""For each of the three axes (paper, section 2, "Training and testing the deep network")."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One element of a batch: a subject, the corner of its crop in voxels (z, y, x), and the axes to flip."""
+
+    record: SubjectRecord
+    corner: tuple[int, int, int]
+    flipped_axes: tuple[int, ...]
+
+
+def draw(
+    cohort: Cohort, seed: int, step: int, batch: int, crop: int | None, lesion_share: float
+) -> tuple[Example, ...]:
+    """The examples of ``step``. Subjects come in a new random order each epoch, each once, as in the paper.
+
+    ``crop`` is the side of a cube in voxels, None for the whole grid. Crops are centred on a random voxel of the
+    brain, a ``lesion_share`` of them on one of the enhancing lesion where the subject has one.
+    """
+    return tuple(_draw_one(cohort, seed, step * batch + place, crop, lesion_share) for place in range(batch))
+
+
+def _draw_one(cohort: Cohort, seed: int, count: int, crop: int | None, lesion_share: float) -> Example:
+    epoch, place = divmod(count, len(cohort.subjects))
+    order = np.random.default_rng((seed, 0, epoch)).permutation(len(cohort.subjects))
+    record = cohort.subjects[order[place]]
+    random = np.random.default_rng((seed, 1, count))
+    flipped = tuple(axis for axis, toss in zip(SPATIAL_AXES, random.random(3), strict=True) if toss < FLIP_PROBABILITY)
+    if crop is None:
+        return Example(record, (0, 0, 0), flipped)
+    subject = cohort.read(record)
+    on_lesion = random.random() < lesion_share and bool(subject.lesion.any())
+    candidates = np.flatnonzero(subject.lesion if on_lesion else subject.brain)
+    centre = np.unravel_index(random.choice(candidates), subject.brain.shape)
+    corner = tuple(
+        int(np.clip(middle - crop // 2, 0, side - crop)) for middle, side in zip(centre, subject.brain.shape,
+        strict=True)
+    )
+    return Example(record, (corner[0], corner[1], corner[2]), flipped)
+
+
+def load(cohort: Cohort, examples: tuple[Example, ...], crop: int | None) -> tuple[Tensor, Tensor]:
+    """The inputs (batch, M, z, y, x) and targets (batch, 1, z, y, x) of the crops, float16 on the CPU, not
+    flipped yet."""
+    pairs = [_cut(cohort.read(example.record), example.corner, crop) for example in examples]
+    inputs, targets = zip(*pairs, strict=True)
+    return torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
+
+
+def _cut(subject: Subject, corner: tuple[int, int, int], crop: int | None) -> tuple[np.ndarray, np.ndarray]:
+    window = tuple(slice(None) if crop is None else slice(start, start + crop) for start in corner)
+    return np.asarray(subject.input[:, *window]), np.asarray(subject.target[None, *window])
+
+
+def flip(batch: Tensor, examples: tuple[Example, ...]) -> Tensor:
+    """Each example of ``batch`` flipped along its axes, on the device the batch is on (paper, section 2)."""
+    return torch.stack(
+        [torch.flip(one, example.flipped_axes) for one, example in zip(batch, examples, strict=True)]
+    )

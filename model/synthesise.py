@@ -1,0 +1,80 @@
+"""From the prepared input of one study to its virtual full dose (paper, section 2).
+
+All eight flips of the input are computed, flipped back and averaged, as the paper does for validation and testing;
+how far they differ says how sure the network is of a voxel.
+
+On a CPU a pass runs channels-last and, where the processor multiplies bf16 itself, under bf16 autocast; elsewhere in
+fp32. ``benchmarks/inference.py`` measures both against plain fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model.cohort import Mask
+from model.sampling import SPATIAL_AXES
+from model.store import Model
+from preprocessing.volume import Role
+
+FloatArray = NDArray[np.float32]
+
+FLIPS: tuple[tuple[int, ...], ...] = tuple(axes for count in range(4) for axes in combinations(SPATIAL_AXES, count))
+"""All eight configurations of the three axes, none first."""
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """``virtual``: the full dose in [0, 1], and ``uncertainty``: the standard deviation over the eight flips
+    (divided by eight) in the same unit, both (z, y, x) and zero outside the brain. ``roles``: the input channels it
+    was made from."""
+
+    virtual: FloatArray
+    uncertainty: FloatArray
+    model_digest: str
+    roles: tuple[Role, ...]
+
+
+def synthesise(
+    model: Model,
+    inputs: FloatArray,
+    brain: Mask,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    full_precision: bool = False,
+) -> Synthesis:
+    """The virtual full dose of ``inputs`` (M, z, y, x) in [0, 1], channels in the order of ``model.roles``, inside
+    ``brain`` (z, y, x). ``progress`` is told (flips done, 8) after each. ``full_precision`` computes in fp32
+    whatever the processor can do. Raises ValueError for an input that does not fit or is not finite."""
+    if inputs.ndim != 4 or inputs.shape[0] != len(model.roles) or brain.shape != inputs.shape[1:]:
+        raise ValueError(
+            f"expected inputs of ({len(model.roles)}, z, y, x) for {', '.join(model.roles)} and a brain of (z, y, x), "
+            f"got {inputs.shape} and {brain.shape}"
+        )
+    if not np.isfinite(inputs).all():
+        raise ValueError("the input holds values that are not finite")
+    volume = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)).to(model.device)[None]
+    half = not full_precision and multiplies_bf16(model.device)
+    answers = []
+    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+        for done, axes in enumerate(FLIPS, start=1):
+            flipped = torch.flip(volume, axes).contiguous(memory_format=torch.channels_last_3d)
+            answers.append(torch.flip(model.network(flipped), axes)[0, 0])
+            if progress is not None:
+                progress(done, len(FLIPS))
+        deviation, mean = torch.std_mean(torch.stack(answers), dim=0, correction=0)
+    virtual, uncertainty = (np.where(brain, result.cpu().numpy(), np.float32(0)) for result in (mean, deviation))
+    return Synthesis(virtual, uncertainty, model.digest, model.roles)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether ``device`` has instructions for bf16; without them autocast is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

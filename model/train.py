@@ -1,0 +1,180 @@
+"""Training, to be read in one sitting: the paper's L2 loss and Adam, flips on the device, half precision.
+
+A run lives in a folder: ``checkpoint.pt`` is written to a side file, synced and renamed into place, so a run that is
+killed goes on from its last checkpoint to the very numbers it would have reached (randomness depends on seed and
+step alone).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.cohort import Cohort
+from model.network import GRID_MULTIPLE, Head, SynthesisNetwork
+from model.sampling import draw, flip, load
+from preprocessing.volume import Role
+
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The defaults are the paper's reference configuration (sections 2 and 3)."""
+
+    roles: tuple[Role, ...] = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
+    channels: int = 16
+    head: Head = Head.PAPER
+    epochs: int = 300
+    batch: int = 1
+    """The paper states none."""
+    learning_rate: float = 1e-3
+    """Adam's default, as are its other parameters. 2e-3 diverges."""
+    cosine_decay: bool = False
+    """Let the learning rate fall to nothing along half a cosine, which helps short runs. The paper keeps
+    it constant."""
+    crop: int | None = None
+    """Side of a random cube in voxels, None for the paper's whole images: crops learn sooner on a CPU."""
+    lesion_share: float = 0.0
+    """The share of crops that are centred on an enhancing lesion."""
+    half_precision: bool = True
+    """bf16 autocast; the paper used fp16."""
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and self.crop % GRID_MULTIPLE:
+            raise ValueError(f"crop must be a multiple of {GRID_MULTIPLE}, not {self.crop}")
+        if self.epochs < 1 or self.batch < 1:
+            raise ValueError(f"epochs and batch must be at least 1, not {self.epochs} and {self.batch}")
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Told after each step: ``step`` of ``steps`` are done, ``loss`` was this one's, ``seconds`` the time since the
+    start."""
+
+    step: int
+    steps: int
+    loss: float
+    seconds: float
+
+
+class TrainingError(Exception):
+    """A run that cannot start, go on, or that diverged; the message says what to do."""
+
+
+def new_network(settings: TrainingSettings) -> SynthesisNetwork:
+    """The network that ``settings`` describe, its first weights decided by the seed."""
+    low_dose = settings.roles.index(Role.LOW_DOSE) if Role.LOW_DOSE in settings.roles else None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return SynthesisNetwork(len(settings.roles), settings.channels, settings.head, low_dose)
+
+
+def train(
+    cohort: Cohort,
+    settings: TrainingSettings,
+    out: Path,
+    progress: Callable[[TrainingProgress], None] | None = None,
+) -> SynthesisNetwork:
+    """Train on every subject of ``cohort`` and return the network, on the CPU and in fp32. Goes on from ``out``'s
+    checkpoint
+    if there is one. Raises TrainingError if that belongs to another run or if the loss is no longer a number."""
+    if not cohort.subjects:
+        raise TrainingError(f"{cohort.folder} has no subject to train on")
+    cohort = cohort.with_roles(settings.roles)
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = new_network(settings).to(device)
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's own types
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    steps = math.ceil(settings.epochs * len(cohort.subjects) / settings.batch)
+    run = {"cohort": cohort.digest, "settings": repr(settings)}
+    begin = _resume(out / CHECKPOINT, run, network, optimiser)
+
+    started = saved = time.monotonic()
+    for step in range(begin, steps):
+        if settings.cosine_decay:
+            for group in optimiser.param_groups:
+                group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+        loss = _step(network, optimiser, cohort, settings, step, device)
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or leave half_precision")
+        last = step + 1 == steps
+        if last or time.monotonic() - saved > settings.checkpoint_seconds:
+            _save(out / CHECKPOINT, run, network, optimiser, step + 1)
+            saved = time.monotonic()
+        if progress is not None:
+            progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started))
+    return network.cpu().eval()
+
+
+def _step(
+    network: SynthesisNetwork,
+    optimiser: torch.optim.Optimizer,
+    cohort: Cohort,
+    settings: TrainingSettings,
+    step: int,
+    device: torch.device,
+) -> float:
+    examples = draw(cohort, settings.seed, step, settings.batch, settings.crop, settings.lesion_share)
+    inputs, targets = (
+        flip(volumes.to(device).float(), examples) for volumes in load(cohort, examples, settings.crop)
+    )
+    inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
+    optimiser.zero_grad(set_to_none=True)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.half_precision):
+        virtual: Tensor = network(inputs)
+    loss = torch.mean((virtual - targets) ** 2)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return loss.item()
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The checkpoint of a run: ``run``, ``step``, ``network`` and ``optimiser`` states. Raises TrainingError if
+    it is broken."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise TrainingError(f"{path} does not exist: train first") from None
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise TrainingError(f"{path} is not a checkpoint ({error}); delete it to train from the start") from error
+    return content
+
+
+def _resume(
+    path: Path, run: dict[str, str], network: SynthesisNetwork, optimiser: torch.optim.Optimizer
+) -> int:
+    if not path.exists():
+        return 0
+    content = read_checkpoint(path)
+    for what, value in run.items():
+        if content["run"][what] != value:
+            raise TrainingError(f"{path} belongs to a run with another {what}; choose another folder or delete it")
+    network.load_state_dict(content["network"])
+    optimiser.load_state_dict(content["optimiser"])
+    step: int = content["step"]
+    return step
+
+
+def _save(
+    path: Path, run: dict[str, str], network: SynthesisNetwork, optimiser: torch.optim.Optimizer, step: int
+) -> None:
+    draft = path.with_suffix(".part")
+    with draft.open("wb") as file:
+        torch.save(
+            {"run": run, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}, file
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
