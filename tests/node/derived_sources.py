@@ -38,12 +38,12 @@ def virtual_volume(geometry: Geometry, highest: float = 1413.7) -> Volume:
     return Volume((brain / brain.max() * highest).astype(np.float32), geometry, "synthesis")
 
 
-def write_classic(folder: Path, geometry: Geometry, **overrides: object) -> list[Path]:
-    """One MR Image per slice (PS3.3 A.4), written from the last to the first."""
+def write_classic(folder: Path, geometry: Geometry, name: str = "classic", **overrides: object) -> list[Path]:
+    """One MR Image per slice (PS3.3 A.4), written from the last to the first; ``name`` decides the UIDs."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for k in reversed(range(geometry.size[2])):
-        dataset = _study(MRImageStorage, f"classic {k}")
+        dataset = _study(MRImageStorage, f"{name} {k}")
         dataset.ImageType = ["ORIGINAL", "PRIMARY", "M", "ND"]
         dataset.ImagePositionPatient = _texts(_position(geometry, k))
         dataset.ImageOrientationPatient = _texts(_orientation(geometry))
