@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.header_diffusion import PHILIPS_IMAGING, SIEMENS_MR, b_value, csa_number
 from node.header_elements import Elements, private_tags
@@ -87,46 +86,58 @@ def slices(elements: Elements, macros: Macros, image_type: tuple[str, ...], manu
     return Slices((Stack(image_type, b, temporal, echo, frames, positions),), planes, frames)
 
 
+@dataclass(frozen=True)
+class _Groups:
+    """What one frame's, or the shared, functional groups say; None for what they leave to the others."""
+
+    image_type: tuple[str, ...] | None = None
+    b: float | None = None
+    temporal: int | None = None
+    echo_ms: float | None = None
+    plane: Plane | None = None
+    place: Elements | None = None  # the Plane Position item
+
+    def over(self, shared: _Groups) -> _Groups:
+        """These values, and the shared ones where there is none."""
+        pairs = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return _Groups(**{name: getattr(shared, name) if own is None else own for name, own in pairs.items()})
+
+
 def _enhanced(macros: Macros, image_type: tuple[str, ...], manufacturer: str) -> Slices:
-    shared = dict(_frame_values(macros.shared, manufacturer)) if macros.shared else {}
-    shared_position = next(iter(macros.shared.items("PlanePositionSequence")), None) if macros.shared else None
+    shared = _groups(macros.shared, manufacturer) if macros.shared else _Groups()
     planes: list[Plane] = []
-    found: dict[tuple[object, ...], list[float | None]] = {}
+    found: dict[Stack, list[float]] = {}
+    counts: dict[Stack, int] = {}
     for frame in macros.frames:
-        values = shared | dict(_frame_values(frame, manufacturer))
-        plane = values.get("plane")
-        if isinstance(plane, tuple) and not any(same_plane(plane, known) for known in planes):
-            planes.append(plane)
-        item = next(iter(frame.items("PlanePositionSequence")), shared_position)
-        position = _position(item, plane if isinstance(plane, tuple) else None) if item else None
-        key = (values.get("type", image_type), values.get("b"), values.get("temporal"), values.get("echo"))
-        found.setdefault(key, []).append(position)
+        groups = _groups(frame, manufacturer).over(shared)
+        if groups.plane and not any(same_plane(groups.plane, known) for known in planes):
+            planes.append(groups.plane)
+        position = _position(groups.place, groups.plane) if groups.place else None
+        key = Stack(groups.image_type or image_type, groups.b, groups.temporal, groups.echo_ms)
+        counts[key] = counts.get(key, 0) + 1
+        found.setdefault(key, []).extend([] if position is None else [position])
     stacks = tuple(
-        Stack(*key, len(places), tuple(sorted(place for place in places if place is not None)))  # type: ignore[arg-type]
-        for key, places in found.items()
+        replace(key, count=counts[key], positions=tuple(sorted(positions))) for key, positions in found.items()
     )
     return Slices(stacks, tuple(planes), len(macros.frames))
 
 
-def _frame_values(groups: Elements, manufacturer: str) -> Iterator[tuple[str, object]]:
-    """What one frame's (or the shared) functional groups say: only the values that are there."""
+def _groups(groups: Elements, manufacturer: str) -> _Groups:
     b = b_value(groups, manufacturer)
     if b is None:
         b = next((b for item in groups.items(_PHILIPS_FRAME) if (b := b_value(item, manufacturer)) is not None), None)
-    if b is not None:
-        yield "b", b
-    for item in groups.items("MRImageFrameTypeSequence")[:1]:
-        if frame_type := item.texts("FrameType"):
-            yield "type", frame_type
-    for item in groups.items("MREchoSequence")[:1]:
-        if (echo := item.number("EffectiveEchoTime")) is not None:
-            yield "echo", echo
-    for item in groups.items("FrameContentSequence")[:1]:
-        if (temporal := item.integer("TemporalPositionIndex")) is not None:
-            yield "temporal", temporal
-    for item in groups.items("PlaneOrientationSequence")[:1]:
-        if plane := _plane(item):
-            yield "plane", plane
+    frame_type = next(iter(groups.items("MRImageFrameTypeSequence")), None)
+    echo = next(iter(groups.items("MREchoSequence")), None)
+    content = next(iter(groups.items("FrameContentSequence")), None)
+    orientation = next(iter(groups.items("PlaneOrientationSequence")), None)
+    return _Groups(
+        image_type=(frame_type.texts("FrameType") or None) if frame_type else None,
+        b=b,
+        temporal=content.integer("TemporalPositionIndex") if content else None,
+        echo_ms=echo.number("EffectiveEchoTime") if echo else None,
+        plane=_plane(orientation) if orientation else None,
+        place=next(iter(groups.items("PlanePositionSequence")), None),
+    )
 
 
 def same_plane(one: Plane, other: Plane) -> bool:
