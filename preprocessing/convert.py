@@ -1,0 +1,214 @@
+"""A DICOM series to volumes: the right geometry, the right b-values, or a refusal that says why.
+
+Who reads what, and why:
+
+=========================================  ===========  ============================================================
+series                                     reader       reason
+=========================================  ===========  ============================================================
+classic, one volume (T1, FLAIR, T1ce)      dicom2nifti  right for every vendor; its grid is checked against the headers
+classic, several volumes (DWI, echoes)     pydicom      dicom2nifti crashes on a missing slice, reads GE's trace b=1000
+                                                        as 0 and has no b-value for Philips' isotropic images;
+                                                        SimpleITK stacks all b-values into one volume without a word
+Siemens mosaic                             pydicom      the b-value per volume, and the same checks as elsewhere
+Enhanced and Legacy Converted multi-frame  pydicom      dicom2nifti refuses Siemens XA diffusion and crashes on enhanced
+                                                        GE; SimpleITK ignores the frames' own positions
+=========================================  ===========  ============================================================
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from preprocessing.classic import Disagreement, array_by_dicom2nifti
+from preprocessing.conversion_error import ConversionError
+from preprocessing.frames import SEND_AGAIN, Frame, Source, frames_of, read_source
+from preprocessing.stack import slices_of, volume_of
+from preprocessing.volume import FloatArray, Volume
+
+__all__ = ["ConversionError", "ConvertedSeries", "convert_series"]
+
+MAPS = {"ADC", "EADC", "FA"}  # derived maps that some vendors keep in the diffusion series
+SPLITS: tuple[Callable[[Frame], object], ...] = (
+    lambda frame: frame.echo_time,
+    lambda frame: frame.kind,
+    lambda frame: frame.time,
+    lambda frame: frame.acquisition,
+)
+
+
+@dataclass(frozen=True)
+class ConvertedSeries:
+    """A series as volumes on one grid.
+
+    ``b_values`` has one entry per volume in s/mm², ascending, 0 for what is not diffusion. Several directions or repeats at
+    one b-value are one volume here: their voxelwise geometric mean, the trace-weighted image, whose logarithm is the mean
+    of theirs so that the fitted ADC is the mean diffusivity. ``adc`` is the scanner's own map, in the header's units, when
+    the series is or contains one. ``reader`` names who read the pixels and why.
+    """
+
+    volumes: tuple[Volume, ...]
+    b_values: tuple[float, ...]
+    reader: str
+    adc: Volume | None = None
+
+
+def convert_series(files: Sequence[Path]) -> ConvertedSeries:
+    """The volumes of one series, from all of its files in any order.
+
+    Values are float32 with the rescale slope and intercept applied. Raises ``ConversionError`` for anything that is not
+    one regular volume or several on the same grid; never converts wrongly.
+    """
+    if not files:
+        raise ConversionError("the series", "has no files", SEND_AGAIN)
+    sources = [read_source(path) for path in files]
+    uid = _the_same(sources, "SeriesInstanceUID", "Convert one series at a time")
+    reference = _the_same(sources, "FrameOfReferenceUID", SEND_AGAIN)
+    description = sources[0].dataset.get("SeriesDescription", "")
+    where = f"series {description or 'without description'} ({uid})"
+    frames = [frame for source in sources for frame in frames_of(source)]
+    signal = [frame for frame in frames if not MAPS & set(frame.kind)]
+    maps = [frame for frame in frames if "ADC" in frame.kind]
+    adc = _read(slices_of(_only_one(maps, where), where), reference, uid) if maps else None
+    if not signal:
+        if adc is None:
+            raise ConversionError(where, "holds only derived maps that are no ADC", "Send the diffusion series itself")
+        return ConvertedSeries((adc,), (0.0,), f"pydicom: {_kinds(sources)}, the scanner's ADC map", adc)
+    if any(frame.b_value for frame in signal):
+        volumes, b_values = _diffusion(signal, where, reference, uid)
+        return ConvertedSeries(volumes, b_values, f"pydicom: {_kinds(sources)}, diffusion split by b-value", adc)
+    return _anatomical(signal, sources, where, reference, uid, adc)
+
+
+def _anatomical(
+    frames: Sequence[Frame], sources: Sequence[Source], where: str, reference: str, uid: str, adc: Volume | None
+) -> ConvertedSeries:
+    groups = [slices_of(group, where) for group in _split(frames, where)]
+    if len(groups) > 1:
+        volumes = tuple(_read(group, reference, uid) for group in groups)
+        _require_one_grid(volumes, where)
+        return ConvertedSeries(volumes, (0.0,) * len(volumes), f"pydicom: {_kinds(sources)}, {len(volumes)} volumes", adc)
+    if any(source.kind != "classic" for source in sources):
+        return ConvertedSeries((_read(groups[0], reference, uid),), (0.0,), f"pydicom: {_kinds(sources)}", adc)
+    empty = np.zeros((len(groups[0]), *frames[0].shape), dtype=np.float32)
+    place = volume_of(groups[0], empty, reference, uid)
+    try:
+        array = array_by_dicom2nifti([source.dataset for source in sources], place.geometry)
+    except Disagreement as reason:
+        return ConvertedSeries((_read(groups[0], reference, uid),), (0.0,), f"pydicom: classic; {reason}", adc)
+    return ConvertedSeries((place.with_array(array),), (0.0,), "dicom2nifti: classic, one volume", adc)
+
+
+def _diffusion(
+    frames: Sequence[Frame], where: str, reference: str, uid: str
+) -> tuple[tuple[Volume, ...], tuple[float, ...]]:
+    without = [frame for frame in frames if frame.b_value is None]
+    if without:
+        raise ConversionError(
+            where, f"{len(without)} of its {len(frames)} images, such as {without[0].where}, carry no b-value",
+            "Send the series as the scanner made it, with its private attributes",
+        )
+    places = len(slices_of(frames, where))
+    volumes, b_values = [], []
+    for group in _by_b_value(frames):
+        b = float(np.mean([frame.b_value for frame in group]))
+        here = f"{where}, b={b:.0f}"
+        averaged = [frame for frame in group if frame.isotropic]
+        slices = slices_of(averaged or group, here)
+        if len(slices) != places:
+            raise ConversionError(here, f"has {len(slices)} slices where the series has {places}", "Send the missing images")
+        counts = Counter(len(images) for images in slices)
+        usual = counts.most_common(1)[0][0]
+        for number, images in enumerate(slices, start=1):
+            if len(images) != usual:
+                raise ConversionError(
+                    here, f"slice number {number} has {len(images)} images, the other slices {usual}: "
+                    + ("images are missing" if len(images) < usual else "duplicate positions"), SEND_AGAIN,
+                )
+        volumes.append(_read(slices, reference, uid))
+        b_values.append(round(b, 3))
+    _require_one_grid(volumes, where)
+    return tuple(volumes), tuple(b_values)
+
+
+def _by_b_value(frames: Sequence[Frame]) -> list[list[Frame]]:
+    """Frames of one nominal b-value, ascending: scanners write 2495 and 2505 for directions of b=2500."""
+    groups: list[list[Frame]] = []
+    for frame in sorted(frames, key=lambda frame: frame.b_value or 0.0):
+        b = frame.b_value or 0.0
+        if groups and b - (groups[-1][-1].b_value or 0.0) <= max(6.0, 0.02 * b):
+            groups[-1].append(frame)
+        else:
+            groups.append([frame])
+    return groups
+
+
+def _split(frames: Sequence[Frame], where: str) -> list[list[Frame]]:
+    """One list per volume. Only positions that repeat are a reason to split: a volume may span several acquisitions."""
+    groups = [list(frames)]
+    for key in SPLITS:
+        if not any(_repeats(group) for group in groups):
+            break
+        groups = [[frame for frame in group if key(frame) == value] for group in groups
+                  for value in dict.fromkeys(key(frame) for frame in group)]
+    for group in groups:
+        if (twice := _repeats(group)) is not None:
+            raise ConversionError(
+                where, f"has duplicate positions: {twice[0].where} and {twice[1].where} lie in the same place",
+                "Remove the images that were sent or reconstructed twice",
+            )
+    return groups
+
+
+def _only_one(frames: Sequence[Frame], where: str) -> list[Frame]:
+    groups = _split(frames, where)
+    if len(groups) > 1:
+        raise ConversionError(where, f"holds {len(groups)} ADC maps", "Send them as series of their own")
+    return groups[0]
+
+
+def _repeats(frames: Sequence[Frame]) -> tuple[Frame, Frame] | None:
+    seen: dict[tuple[float, ...], Frame] = {}
+    for frame in frames:
+        key = (*np.round(frame.position, 1), *np.round(frame.row_cosine, 2), *np.round(frame.column_cosine, 2))
+        if key in seen:
+            return seen[key], frame
+        seen[key] = frame
+    return None
+
+
+def _read(slices: Sequence[Sequence[Frame]], reference: str, uid: str) -> Volume:
+    """Each slice's pixels, the geometric mean where it has several images."""
+    array: FloatArray = np.stack([_geometric_mean([frame.read() for frame in images]) for images in slices])
+    return volume_of(slices, array, reference, uid)
+
+
+def _geometric_mean(images: Sequence[FloatArray]) -> FloatArray:
+    if len(images) == 1:
+        return images[0]
+    with np.errstate(divide="ignore"):  # a zero in any image makes the mean zero, by way of −∞
+        logs = np.mean([np.log(np.maximum(image, 0), dtype=np.float64) for image in images], axis=0)
+    return np.exp(logs).astype(np.float32)
+
+
+def _the_same(sources: Sequence[Source], name: str, remedy: str) -> str:
+    values = dict.fromkeys(str(source.dataset.get(name, "")) for source in sources)
+    if len(values) > 1:
+        listed = ", ".join(value or "none" for value in values)
+        raise ConversionError("the series", f"has {len(values)} different values of {name}: {listed}", remedy)
+    return next(iter(values))
+
+
+def _require_one_grid(volumes: Sequence[Volume], where: str) -> None:
+    first = volumes[0].geometry
+    for volume in volumes[1:]:
+        if volume.geometry.size != first.size or not np.allclose(volume.geometry.affine, first.affine, atol=1e-3):
+            raise ConversionError(where, "has volumes on different grids", "Send each as a series of its own")
+
+
+def _kinds(sources: Sequence[Source]) -> str:
+    return " and ".join(sorted({source.kind for source in sources}))

@@ -1,0 +1,108 @@
+"""2D images onto one regular grid, refusing whatever is not one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.conversion_error import ConversionError
+from preprocessing.frames import SEND_AGAIN, Frame
+from preprocessing.volume import FloatArray, Geometry, Volume
+
+SAME_PLACE = 0.05  # mm: positions nearer than this are one slice; no MR slice is that thin
+SAME_ANGLE = 1e-3  # difference of direction cosines: 0.06°, above the rounding of any header
+TILT = 0.01  # how far a slice may slide sideways per millimetre of slice distance: 0.6°
+UNEVEN = 0.03  # share of the slice distance by which one step may differ from the others
+
+
+def slices_of(frames: Sequence[Frame], where: str) -> list[list[Frame]]:
+    """The frames of each slice position, ordered along the normal of the image plane.
+
+    Raises ``ConversionError`` for differing sizes, spacings or orientations, a single slice, slices that slide sideways
+    (gantry tilt), missing slices and uneven steps. How many frames a position has is the caller's business.
+    """
+    first = frames[0]
+    for frame in frames:
+        if frame.shape != first.shape or not np.allclose(frame.spacing, first.spacing, rtol=1e-3):
+            raise ConversionError(
+                where,
+                f"{frame.where} has {frame.shape[0]} × {frame.shape[1]} pixels of {frame.spacing} mm, "
+                f"{first.where} {first.shape[0]} × {first.shape[1]} of {first.spacing} mm",
+                "Send the two as series of their own",
+            )
+        if not (_parallel(frame.row_cosine, first.row_cosine) and _parallel(frame.column_cosine, first.column_cosine)):
+            raise ConversionError(
+                where, f"has two orientations: {first.where} and {frame.where} are not parallel",
+                "A localiser is not a volume; send each stack as a series of its own",
+            )
+    normal = np.cross(first.row_cosine, first.column_cosine)
+    ordered = sorted(frames, key=lambda frame: float(frame.position @ normal))
+    slices: list[list[Frame]] = []
+    for frame in ordered:
+        if slices and abs(float((frame.position - slices[-1][0].position) @ normal)) < SAME_PLACE:
+            slices[-1].append(frame)
+        else:
+            slices.append([frame])
+    _require_regular(slices, normal, where)
+    return slices
+
+
+def volume_of(slices: Sequence[Sequence[Frame]], array: FloatArray, frame_of_reference: str, source: str) -> Volume:
+    """``array`` [k, j, i] in the geometry of ``slices``, which ``slices_of`` found regular."""
+    first, last = slices[0][0], slices[-1][0]
+    normal = np.cross(first.row_cosine, first.column_cosine)
+    step = float((last.position - first.position) @ normal) / (len(slices) - 1)
+    direction = np.column_stack([first.row_cosine, first.column_cosine, normal])
+    geometry = Geometry(
+        (first.shape[1], first.shape[0], len(slices)),
+        (float(first.position[0]), float(first.position[1]), float(first.position[2])),
+        (first.spacing[1], first.spacing[0], step),
+        tuple(float(value) for value in direction.ravel()),
+        frame_of_reference,
+    )
+    return Volume(array, geometry, source)
+
+
+def _parallel(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+    return bool(np.abs(a - b).max() < SAME_ANGLE)
+
+
+def _require_regular(slices: Sequence[Sequence[Frame]], normal: NDArray[np.float64], where: str) -> None:
+    if len(slices) < 2:
+        raise ConversionError(where, "has a single slice position", "A volume needs at least two; send the whole series")
+    positions = np.asarray([frames[0].position for frames in slices])
+    steps = np.diff(positions @ normal)
+    step = float(steps.min())
+    missing: list[int] = []
+    for before, length in enumerate(steps):
+        skipped = round(float(length) / step) - 1
+        if abs(float(length) - (skipped + 1) * step) > UNEVEN * step + 0.01 * skipped:
+            raise ConversionError(
+                where,
+                f"has uneven slice spacing: {length:.3f} mm between slices {before + 1} and {before + 2} "
+                f"({slices[before][0].where}, {slices[before + 1][0].where}), {step:.3f} mm elsewhere",
+                "Reconstruct the series with even spacing",
+            )
+        start = before + 1 + len(missing)
+        missing.extend(range(start + 1, start + 1 + skipped))
+    if missing:
+        numbers = ", ".join(str(number) for number in missing)
+        noun = "slice number" if len(missing) == 1 else "slices number"
+        raise ConversionError(
+            where,
+            f"{noun} {numbers} of {len(slices) + len(missing)} missing (counted from the first along the slice normal; "
+            f"the steps are {step:.3f} mm)",
+            "Send the missing images",
+        )
+    expected = positions[0] + np.linspace(0, 1, len(slices))[:, None] * (positions[-1] - positions[0])
+    slide = positions[-1] - positions[0]
+    slide = slide - (slide @ normal) * normal
+    if np.linalg.norm(slide) > TILT * float(steps.sum()):
+        raise ConversionError(where, "has slices that slide sideways (gantry tilt or shear)", "Resample it to an upright grid")
+    every = [(frame, expected[k]) for k, frames in enumerate(slices) for frame in frames]
+    for frame, place in every:
+        offset = frame.position - place
+        if np.linalg.norm(offset - (offset @ normal) * normal) > 0.1 + TILT * step:
+            raise ConversionError(where, f"{frame.where} is shifted sideways against the other slices", SEND_AGAIN)
