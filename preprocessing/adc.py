@@ -20,13 +20,13 @@ class AdcError(ValueError):
 def adc_map(b_values: Sequence[float], volumes: Sequence[Volume]) -> Volume:
     """The log-linear least-squares fit S(b) = S0 exp(−b ADC) over all b-values (s/mm²), in mm²/s.
 
-    Voxels without signal at some b-value become 0; the rest is kept within 0 … 5e-3 mm²/s, beyond which only noise lies.
+    Voxels without signal at some b-value become 0; the rest is kept within 0 … 5e-3 mm²/s: beyond lies only noise.
     Raises ``AdcError`` for fewer than two b-values, b-values that do not differ, or volumes on different grids.
     """
     if len(b_values) != len(volumes):
         raise AdcError(f"{len(b_values)} b-values for {len(volumes)} volumes: each volume needs one")
     if len(volumes) < 2 or max(b_values) - min(b_values) < 100:
-        raise AdcError(f"b-values {list(b_values)} s/mm² give no ADC: at least two that differ by 100 or more are needed")
+        raise AdcError(f"b-values {list(b_values)} s/mm² give no ADC: at least two, 100 or more apart, are needed")
     first = volumes[0]
     for volume in volumes[1:]:
         if volume.geometry != first.geometry:
@@ -55,6 +55,6 @@ def scanner_adc(volume: Volume) -> Volume:
         if 1e-4 <= median * unit < LARGEST:
             return volume.with_array(np.clip(volume.array * unit, 0.0, CEILING))
     raise AdcError(
-        f"{volume.source or 'the ADC map'} has a median of {median:g}, which is a plausible ADC neither in mm²/s nor in "
-        "1e-3 or 1e-6 mm²/s: use the diffusion series instead"
+        f"{volume.source or 'the ADC map'} has a median of {median:g}, which is no plausible ADC in mm²/s, 1e-3 mm²/s "
+        "or 1e-6 mm²/s: use the diffusion series instead"
     )

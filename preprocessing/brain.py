@@ -32,7 +32,7 @@ class BrainExtractionError(ValueError):
 
 
 class BrainExtractor:
-    """HD-BET held in memory; fold 0 as it is, or all five folds with mirroring when ``accurate`` (40 times the work)."""
+    """HD-BET held in memory; fold 0 as it is, or when ``accurate`` five folds with mirroring (40 times the work)."""
 
     def __init__(self, accurate: bool = False) -> None:
         self.networks = [_network(fold) for fold in range(FOLDS if accurate else 1)]

@@ -35,9 +35,9 @@ def array_by_dicom2nifti(datasets: Sequence[Dataset], geometry: Geometry) -> Flo
     if image.ndim != 3 or np.abs(turn[:3, :3] - signs).max() > 1e-3 or not (np.abs(signs).sum(axis=0) == 1).all():
         raise Disagreement(f"dicom2nifti makes an image of shape {image.shape} on another grid")
     axes = [int(np.abs(signs[axis]).argmax()) for axis in range(3)]
-    array = np.transpose(np.asarray(image.dataobj, dtype=np.float32), axes)
+    array: FloatArray = np.transpose(np.asarray(image.dataobj, dtype=np.float32), axes)
     flips = [axis for axis in range(3) if signs[axis, axes[axis]] < 0]
     first = np.asarray([array.shape[axis] - 1 if axis in flips else 0 for axis in range(3)])
     if array.shape != geometry.size or np.abs(turn[:3, 3] - first).max() > 0.02:
         raise Disagreement(f"dicom2nifti makes an image of {array.shape} voxels that starts at another corner")
-    return np.ascontiguousarray(np.flip(array, flips).transpose(2, 1, 0))
+    return np.ascontiguousarray(np.flip(array, tuple(flips)).transpose(2, 1, 0))

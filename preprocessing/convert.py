@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +45,10 @@ SPLITS: tuple[Callable[[Frame], object], ...] = (
 class ConvertedSeries:
     """A series as volumes on one grid.
 
-    ``b_values`` has one entry per volume in s/mm², ascending, 0 for what is not diffusion. Several directions or repeats at
-    one b-value are one volume here: their voxelwise geometric mean, the trace-weighted image, whose logarithm is the mean
-    of theirs so that the fitted ADC is the mean diffusivity. ``adc`` is the scanner's own map, in the header's units, when
-    the series is or contains one. ``reader`` names who read the pixels and why.
+    ``b_values`` has one entry per volume in s/mm², ascending, 0 for what is not diffusion. Several directions or
+    repeats at one b-value are one volume here: their voxelwise geometric mean, the trace-weighted image, whose logarithm is the
+    mean of theirs so that the fitted ADC is the mean diffusivity. ``adc`` is the scanner's own map, in the header's
+    units, when the series is or contains one. ``reader`` names who read the pixels and why.
     """
 
     volumes: tuple[Volume, ...]
@@ -89,9 +89,9 @@ def _anatomical(
 ) -> ConvertedSeries:
     groups = [slices_of(group, where) for group in _split(frames, where)]
     if len(groups) > 1:
-        volumes = tuple(_read(group, reference, uid) for group in groups)
-        _require_one_grid(volumes, where)
-        return ConvertedSeries(volumes, (0.0,) * len(volumes), f"pydicom: {_kinds(sources)}, {len(volumes)} volumes", adc)
+        volumes = _on_one_grid([_read(group, reference, uid) for group in groups], where)
+        reader = f"pydicom: {_kinds(sources)}, {len(volumes)} volumes"
+        return ConvertedSeries(volumes, (0.0,) * len(volumes), reader, adc)
     if any(source.kind != "classic" for source in sources):
         return ConvertedSeries((_read(groups[0], reference, uid),), (0.0,), f"pydicom: {_kinds(sources)}", adc)
     empty = np.zeros((len(groups[0]), *frames[0].shape), dtype=np.float32)
@@ -120,7 +120,7 @@ def _diffusion(
         averaged = [frame for frame in group if frame.isotropic]
         slices = slices_of(averaged or group, here)
         if len(slices) != places:
-            raise ConversionError(here, f"has {len(slices)} slices where the series has {places}", "Send the missing images")
+            raise ConversionError(here, f"has {len(slices)} slices, the series {places}", "Send the missing images")
         counts = Counter(len(images) for images in slices)
         usual = counts.most_common(1)[0][0]
         for number, images in enumerate(slices, start=1):
@@ -131,8 +131,7 @@ def _diffusion(
                 )
         volumes.append(_read(slices, reference, uid))
         b_values.append(round(b, 3))
-    _require_one_grid(volumes, where)
-    return tuple(volumes), tuple(b_values)
+    return _on_one_grid(volumes, where), tuple(b_values)
 
 
 def _by_b_value(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -192,7 +191,8 @@ def _geometric_mean(images: Sequence[FloatArray]) -> FloatArray:
         return images[0]
     with np.errstate(divide="ignore"):  # a zero in any image makes the mean zero, by way of −∞
         logs = np.mean([np.log(np.maximum(image, 0), dtype=np.float64) for image in images], axis=0)
-    return np.exp(logs).astype(np.float32)
+    mean: FloatArray = np.exp(logs).astype(np.float32)
+    return mean
 
 
 def _the_same(sources: Sequence[Source], name: str, remedy: str) -> str:
@@ -203,11 +203,13 @@ def _the_same(sources: Sequence[Source], name: str, remedy: str) -> str:
     return next(iter(values))
 
 
-def _require_one_grid(volumes: Sequence[Volume], where: str) -> None:
+def _on_one_grid(volumes: Sequence[Volume], where: str) -> tuple[Volume, ...]:
+    """The volumes with the first one's geometry, from which they may differ by the rounding of their headers only."""
     first = volumes[0].geometry
     for volume in volumes[1:]:
         if volume.geometry.size != first.size or not np.allclose(volume.geometry.affine, first.affine, atol=1e-3):
             raise ConversionError(where, "has volumes on different grids", "Send each as a series of its own")
+    return tuple(replace(volume, geometry=first) for volume in volumes)
 
 
 def _kinds(sources: Sequence[Source]) -> str:

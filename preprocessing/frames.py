@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ SEND_AGAIN = "Send the series again from the scanner or the PACS"
 class Frame:
     """One 2D image: where it lies (PS3.3 C.7.6.2, LPS mm), what it shows, and how to get its pixels.
 
-    ``spacing`` is (between rows, between columns) in mm, ``shape`` (rows, columns). ``where`` names the file for a person.
-    ``read`` gives float32 [row, column] with rescale slope and intercept applied; it raises ``ConversionError``.
+    ``spacing`` is (between rows, between columns) in mm, ``shape`` (rows, columns). ``where`` names the file for a
+    person. ``read`` gives float32 [row, column], rescale slope and intercept applied, or raises ``ConversionError``.
     """
 
     where: str
@@ -40,8 +41,8 @@ class Frame:
     isotropic: bool
     kind: tuple[str, ...]
     echo_time: float
-    time: str
-    acquisition: int
+    time: float
+    acquisition: float
     read: Callable[[], FloatArray]
 
 
@@ -108,11 +109,12 @@ def _tiles(source: Source) -> Iterator[Frame]:
     try:
         layout = mosaic.layout_of(source.dataset)
     except ValueError as error:
-        raise ConversionError(source.path.name, str(error), "Send the series as single images or Enhanced MR") from error
+        remedy = "Send the series as single images or Enhanced MR"
+        raise ConversionError(source.path.name, str(error), remedy) from error
     yield from mosaic.tiles(whole, layout)
 
 
-def _frame(source: Source, where: str, places: Sequence[Dataset], decode: Callable[[], FloatArray]) -> Frame:
+def _frame(source: Source, where: str, places: Sequence[Dataset], decode: Callable[[], NDArray[Any]]) -> Frame:
     position = _numbers(places, "PlanePositionSequence", "ImagePositionPatient", 3)
     orientation = _numbers(places, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
     spacing = _numbers(places, "PixelMeasuresSequence", "PixelSpacing", 2)
@@ -135,13 +137,19 @@ def _frame(source: Source, where: str, places: Sequence[Dataset], decode: Callab
         where, position, row, column / np.linalg.norm(column), (float(spacing[0]), float(spacing[1])),
         (int(source.dataset.Rows), int(source.dataset.Columns)), b_value(places), is_isotropic(places), _kind(places),
         _first(_numbers(places, "MREchoSequence", "EffectiveEchoTime", 1), _numbers(places, "", "EchoTime", 1)),
-        str(_value(places, "FrameContentSequence", "TemporalPositionIndex") or _value(places, "", "TemporalPositionIdentifier") or ""),
-        int(_value(places, "FrameContentSequence", "FrameAcquisitionNumber") or _value(places, "", "AcquisitionNumber") or 0),
+        _first(
+            _numbers(places, "FrameContentSequence", "TemporalPositionIndex", 1),
+            _numbers(places, "", "TemporalPositionIdentifier", 1),
+        ),
+        _first(
+            _numbers(places, "FrameContentSequence", "FrameAcquisitionNumber", 1),
+            _numbers(places, "", "AcquisitionNumber", 1),
+        ),
         lambda: _scaled(decode(), _first(slope, default=1.0), _first(intercept)),
     )
 
 
-def _pixels(source: Source) -> NDArray[np.generic]:
+def _pixels(source: Source) -> NDArray[Any]:
     """The file's stored values, [frame,] row, column, in any transfer syntax that pydicom decodes (kept by pydicom)."""
     frames = int(source.dataset.get("NumberOfFrames", 1))
     try:
@@ -151,7 +159,7 @@ def _pixels(source: Source) -> NDArray[np.generic]:
     return array[None] if PER_FRAME in source.dataset and frames == 1 and array.ndim == 2 else array
 
 
-def _scaled(stored: NDArray[np.generic], slope: float, intercept: float) -> FloatArray:
+def _scaled(stored: NDArray[Any], slope: float, intercept: float) -> FloatArray:
     return (np.asarray(stored, dtype=np.float64) * slope + intercept).astype(np.float32)
 
 
@@ -163,13 +171,13 @@ def _kind(places: Sequence[Dataset]) -> tuple[str, ...]:
     return (*(str(value).upper() for value in values), str(component))
 
 
-def _value(places: Sequence[Dataset], sequence: str, name: str) -> object:
+def _value(places: Sequence[Dataset], sequence: str, name: str) -> Any:
     """The attribute from the first place that has it, inside ``sequence`` or directly."""
     for place in places:
         holders = [*(place.get(sequence, None) or [] if sequence else []), place]
         for holder in holders:
             if (value := holder.get(name)) is not None and value != "":
-                return value  # type: ignore[no-any-return]
+                return value
     return None
 
 

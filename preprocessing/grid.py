@@ -30,7 +30,7 @@ TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 
 @cache
 def template() -> Volume:
-    """The skull-stripped ICBM 152 2009a T1 that nilearn carries; arbitrary units 0 … 255, 1 mm, LPS, shape (189, 233, 197).
+    """The skull-stripped ICBM 152 2009a T1 that nilearn carries: values 0 … 255, 1 mm, shape (189, 233, 197).
 
     Raises ``FileNotFoundError`` when nilearn no longer packages the file.
     """

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from nibabel.nicom import csareader
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from preprocessing.bvalue import PrivateTag, private_value
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # nibabel calls its DICOM readers experimental at every import
+    from nibabel.nicom import csareader
 
 if TYPE_CHECKING:
     from preprocessing.frames import Frame
@@ -39,7 +43,7 @@ def layout_of(dataset: Dataset) -> Layout:
     csa = csareader.get_csa_header(dataset, "image")
     count = private_value(dataset, TILES) or (csareader.get_n_mosaic(csa) if csa else None)
     step = dataset.get("SpacingBetweenSlices")
-    if not count or not step:
+    if not isinstance(count, str | int | float) or not step or int(count) < 1:
         raise ValueError(
             "is a Siemens mosaic without its number of slices (0019,100A) or Spacing Between Slices (0018,0088)"
         )
@@ -50,8 +54,8 @@ def layout_of(dataset: Dataset) -> Layout:
 def tiles(whole: Frame, layout: Layout) -> Iterator[Frame]:
     """The slices as frames of their own.
 
-    Image Position (Patient) of a mosaic is that of the first slice as if it were as large as the whole mosaic, centred on
-    the same point (Siemens' convention, nibabel's "DICOM mosaic" page), so the first tile's corner lies further in.
+    Image Position (Patient) of a mosaic is that of the first slice as if it were as large as the whole mosaic, centred
+    on the same point (Siemens' convention, nibabel's "DICOM mosaic" page), so the first tile's corner lies further in.
     """
     across = math.ceil(math.sqrt(layout.count))
     rows, columns = whole.shape[0] // across, whole.shape[1] // across

@@ -1,8 +1,8 @@
 """Intensities of one series to [0, 1] by the statistics of its brain, and back (paper, section 2).
 
 The paper normalises "using the signal statistics of the brain content", clips "extreme values" and maps linearly to
-[0, 1]; it names no limits. Ours are z-scores of −3 and +7: noise and CSF stay above −3, and an enhancing lesion, five to
-six standard deviations above the brain's mean in a full-dose T1, stays below +7.
+[0, 1]; it names no limits. Ours are z-scores of −3 and +7: noise and CSF stay above −3, and an enhancing lesion, five
+to six standard deviations above the brain's mean in a full-dose T1, stays below +7.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class NormalisationError(ValueError):
 
 @dataclass(frozen=True)
 class IntensityScale:
-    """One series' scale: ``mean`` and ``sd`` of its brain in the series' units, clip limits ``low`` and ``high`` in sd."""
+    """``mean`` and ``sd`` of one series' brain in the series' units, clip limits ``low`` and ``high`` in sd."""
 
     mean: float
     sd: float
@@ -32,7 +32,7 @@ class IntensityScale:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.mean) and np.isfinite(self.sd) and self.sd > 0):
-            raise NormalisationError(f"mean {self.mean} and sd {self.sd} are no scale: the brain needs varying, finite values")
+            raise NormalisationError(f"mean {self.mean}, sd {self.sd}: the brain needs varying, finite values")
         if not self.low < self.high:
             raise NormalisationError(f"the lower clip limit {self.low} must be below the upper one {self.high}")
 
@@ -47,7 +47,9 @@ class IntensityScale:
         return (z * self.sd + self.mean).astype(np.float32)
 
 
-def scale_of(array: NDArray[np.floating], brain: NDArray[np.bool_], low: float = LOW, high: float = HIGH) -> IntensityScale:
+def scale_of(
+    array: NDArray[np.floating], brain: NDArray[np.bool_], low: float = LOW, high: float = HIGH
+) -> IntensityScale:
     """The scale of a series from its values inside ``brain`` (same shape).
 
     Raises ``NormalisationError`` for an empty mask or a constant brain.

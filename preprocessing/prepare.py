@@ -16,7 +16,7 @@ from preprocessing.brain import BrainExtractor
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.normalise import HIGH, LOW, IntensityScale, scale_of
 from preprocessing.register import affine_to_template, rigid
-from preprocessing.resample import Matrix, resample
+from preprocessing.resample import Matrix, inverse, resample
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import FloatArray, Geometry, Role, Volume
 
@@ -70,21 +70,17 @@ def prepare(volumes: Mapping[Role, Volume], settings: PreparationSettings, progr
         from_t1 = np.eye(4) if role is Role.T1 else rigid(t1, brain, _guide(role, volumes))
         transforms[role] = from_t1 @ to_t1
         if role is not Role.ADC:
-            volume = correct_bias(volume, _carried(brain, t1.geometry, volume.geometry, from_t1))
+            here = _sampled(brain, t1.geometry, volume.geometry, inverse(from_t1))
+            volume = correct_bias(volume, here)
         onto_grid[role] = resample(volume, like=NETWORK_GRID, transform=transforms[role], outside=np.nan).array
 
     progress("normalisation", 0.95)
-    mask = _carried(brain, t1.geometry, NETWORK_GRID, np.linalg.inv(to_t1))
-    scales = {role: _scale(onto_grid[role], mask, settings) for role in roles if role is not Role.FULL_DOSE}
-    channels = tuple(role for role in CHANNELS if role in volumes)
-    study = PreparedStudy(
-        channels,
-        np.stack([_unit(onto_grid[role], mask, scales[role]) for role in channels]),
-        mask,
-        transforms,
-        scales,
-        _unit(onto_grid[Role.FULL_DOSE], mask, scales[Role.LOW_DOSE]) if Role.FULL_DOSE in volumes else None,
-    )
+    mask = _sampled(brain, t1.geometry, NETWORK_GRID, to_t1)
+    scales = {role: _scale(onto_grid[role], mask, settings) for role in roles}
+    unit = {role: _unit(onto_grid[role], mask, scales[role]) for role in roles}
+    channels = tuple(role for role in CHANNELS if role in roles)
+    inputs = np.stack([unit[role] for role in channels])
+    study = PreparedStudy(channels, inputs, mask, transforms, scales, unit.get(Role.FULL_DOSE))
     progress("prepared", 1.0)
     return study
 
@@ -94,10 +90,10 @@ def _guide(role: Role, volumes: Mapping[Role, Volume]) -> Volume:
     return volumes[Role.DWI] if role is Role.ADC and Role.DWI in volumes else volumes[role]
 
 
-def _carried(brain: NDArray[np.bool_], here: Geometry, there: Geometry, matrix: Matrix) -> NDArray[np.bool_]:
-    """The mask of grid ``here`` on grid ``there``; ``matrix`` takes a point of ``here`` to a point of ``there``."""
+def _sampled(brain: NDArray[np.bool_], here: Geometry, there: Geometry, matrix: Matrix) -> NDArray[np.bool_]:
+    """The mask of grid ``here`` on grid ``there``; ``matrix`` takes a point of ``there`` to a point of ``here``."""
     mask = Volume(brain.astype(np.float32), here)
-    return np.asarray(resample(mask, like=there, transform=np.linalg.inv(matrix)).array > 0.5)
+    return np.asarray(resample(mask, like=there, transform=matrix).array > 0.5)
 
 
 def _scale(array: FloatArray, mask: NDArray[np.bool_], settings: PreparationSettings) -> IntensityScale:

@@ -7,6 +7,7 @@ image to a point of the moving one, so that matrices compose from the network gr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import SimpleITK as sitk
@@ -22,7 +23,7 @@ SEED = 20210
 SAMPLES = 30_000  # points of the fixed image that one evaluation of the metric looks at
 COARSE, FINE = 4.0, 2.0  # mm, the fixed image's grids
 # Between two series a patient may have moved, or have been put on the table again: the poses to start from.
-SHIFTS = [(x, y, z) for x in (-15.0, 0.0, 15.0) for y in (-20.0, 0.0, 20.0) for z in (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)]
+SHIFTS = list(product((-15.0, 0.0, 15.0), (-20.0, 0.0, 20.0), (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)))  # mm
 NODS = (-0.25, 0.0, 0.25)  # radians about the left-right axis, the head's easiest rotation
 STARTS = 4
 MARGIN = 8.0  # mm of scalp and skull around the brain: their edges help, the neck and jaw move on their own
@@ -35,8 +36,8 @@ class RegistrationError(ValueError):
 def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume) -> Matrix:
     """Where a point of ``fixed`` (the T1) lies in ``moving``: rotation and translation of one head.
 
-    The scanner's coordinates are the start, since one session shares a frame of reference; the result is kept only where
-    the mutual information became better than at the start. ``fixed_brain`` has the shape of ``fixed``.
+    The scanner's coordinates are the start, since one session shares a frame of reference; the result is kept only
+    where the mutual information became better than at the start. ``fixed_brain`` has the shape of ``fixed``.
     Raises ``RegistrationError`` when the images do not overlap.
     """
     region = grown(fixed_brain, fixed.geometry, MARGIN)
@@ -152,7 +153,8 @@ def _similar(t1: Volume, brain: NDArray[np.bool_], tilt: float) -> sitk.Similari
     start.SetCenter(here.tolist())
     start.SetTranslation((there - here).tolist())
     start.SetRotation((1.0, 0.0, 0.0), tilt)
-    start.SetScale(float(np.cbrt(_millilitres(brain, t1.geometry) / _millilitres(template_brain(), template().geometry))))
+    ratio = _millilitres(brain, t1.geometry) / _millilitres(template_brain(), template().geometry)
+    start.SetScale(float(np.cbrt(ratio)))
     return start
 
 

@@ -54,6 +54,11 @@ def standard_orientation(volume: Volume) -> Volume:
     return from_sitk(image, volume.geometry.frame_of_reference_uid, volume.source)
 
 
+def inverse(matrix: Matrix) -> Matrix:
+    """The way back."""
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)
+
+
 def itk_affine(matrix: Matrix) -> sitk.AffineTransform:
     """A 4 × 4 matrix of LPS mm as ITK's transform."""
     transform = sitk.AffineTransform(3)

@@ -71,7 +71,7 @@ def _parallel(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
 
 def _require_regular(slices: Sequence[Sequence[Frame]], normal: NDArray[np.float64], where: str) -> None:
     if len(slices) < 2:
-        raise ConversionError(where, "has a single slice position", "A volume needs at least two; send the whole series")
+        raise ConversionError(where, "has a single slice position", "A volume needs more; send the whole series")
     positions = np.asarray([frames[0].position for frames in slices])
     steps = np.diff(positions @ normal)
     step = float(steps.min())
@@ -100,7 +100,9 @@ def _require_regular(slices: Sequence[Sequence[Frame]], normal: NDArray[np.float
     slide = positions[-1] - positions[0]
     slide = slide - (slide @ normal) * normal
     if np.linalg.norm(slide) > TILT * float(steps.sum()):
-        raise ConversionError(where, "has slices that slide sideways (gantry tilt or shear)", "Resample it to an upright grid")
+        raise ConversionError(
+            where, "has slices that slide sideways (gantry tilt or shear)", "Reconstruct it with upright slices"
+        )
     every = [(frame, expected[k]) for k, frames in enumerate(slices) for frame in frames]
     for frame, place in every:
         offset = frame.position - place

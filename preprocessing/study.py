@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +14,7 @@ from preprocessing.grid import NETWORK_SHAPE
 from preprocessing.normalise import IntensityScale
 from preprocessing.resample import Matrix
 from preprocessing.volume import FloatArray, Role
+from preprocessing.volume_file import read_npz, write_npz
 
 FORMAT = 1
 
@@ -27,10 +23,11 @@ FORMAT = 1
 class PreparedStudy:
     """The network's input and the way back.
 
-    ``input`` is float32 (M, 160, 192, 160) in [0, 1], zero outside the brain, channel m showing ``channels[m]``; space is
-    [k, j, i] on ``NETWORK_GRID``. ``brain`` is bool (160, 192, 160). ``transforms`` takes an LPS point of the network grid
-    to the point of that role's own series (4 × 4, mm). ``scales`` undoes each role's intensities. ``target`` is the
-    full-dose series on the low-dose scale when the study has one (training), float32 (160, 192, 160).
+    ``input`` is float32 (M, 160, 192, 160) in [0, 1], zero outside the brain, channel m showing ``channels[m]``; space
+    is [k, j, i] on ``NETWORK_GRID``. ``brain`` is bool (160, 192, 160). ``transforms`` takes an LPS point of the
+    network grid to the point of that role's own series (4 × 4, mm). ``scales`` undoes each role's intensities.
+    ``target`` is the full-dose series, when the study has one (training), float32 (160, 192, 160) and normalised by
+    the statistics of its own brain as the paper says; the low-dose scale stands for it where there is none.
     """
 
     channels: tuple[Role, ...]
@@ -56,31 +53,15 @@ class PreparedStudy:
             "transforms": {role: matrix.tolist() for role, matrix in self.transforms.items()},
             "scales": {role: asdict(scale) for role, scale in self.scales.items()},
         }
-        arrays = {"input": self.input, "brain": self.brain, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)}
-        if self.target is not None:
-            arrays["target"] = self.target
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            try:
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                file.flush()
-                os.fsync(file.fileno())
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        target = {} if self.target is None else {"target": self.target}
+        write_npz(path, {"input": self.input, "brain": self.brain, **target}, header)
 
     @classmethod
     def load(cls, path: Path) -> PreparedStudy:
         """Read what ``save`` wrote. Raises ``ValueError`` naming the file when it is something else or cut short."""
-        try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                header = json.loads(file["header"].tobytes())
-                arrays = {name: file[name] for name in file.files if name != "header"}
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-            raise ValueError(f"{path} is not a prepared study ({error}): prepare the study again") from error
-        if header["format"] != FORMAT:
-            raise ValueError(f"{path} has format {header['format']}, this version reads {FORMAT}: prepare the study again")
+        arrays, header = read_npz(path)
+        if header.get("format") != FORMAT:
+            raise ValueError(f"{path} is no prepared study of format {FORMAT}: prepare the study again")
         return cls(
             tuple(Role(name) for name in header["channels"]),
             arrays["input"],

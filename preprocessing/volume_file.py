@@ -54,4 +54,5 @@ def load_volume(path: Path) -> Volume:
     """Read what ``save_volume`` wrote. Raises ``ValueError`` when it is something else."""
     arrays, header = read_npz(path)
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in header["geometry"].items()}
-    return Volume(arrays["array"], Geometry(**fields), header["source"])
+    geometry = Geometry(**fields)  # type: ignore[arg-type]  # JSON's types
+    return Volume(arrays["array"], geometry, header["source"])
