@@ -24,6 +24,9 @@ from model.sampling import draw, flip, load
 from preprocessing.volume import Role
 
 CHECKPOINT = "checkpoint.pt"
+SMALLEST_HALF_PRECISION_SIDE = 3 * GRID_MULTIPLE
+"""Below this the deepest feature map is two voxels deep, and there torch 2.13 on a CPU takes bf16 weight gradients from
+memory that was never written (measured on convolutions of 128 channels; three voxels and fp32 are right)."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,17 @@ def train(
     out: Path,
     progress: Callable[[TrainingProgress], None] | None = None,
 ) -> SynthesisNetwork:
-    """Train on every subject of ``cohort`` and return the network, on the CPU and in fp32. Goes on from ``out``'s
-    checkpoint
-    if there is one. Raises TrainingError if that belongs to another run or if the loss is no longer a number."""
+    """Train on every subject of ``cohort`` and return the network, on the CPU and in fp32. Goes on from the
+    checkpoint in ``out`` if there is one. Raises TrainingError if that belongs to another run, or if the loss is no
+    longer a number."""
     if not cohort.subjects:
         raise TrainingError(f"{cohort.folder} has no subject to train on")
     cohort = cohort.with_roles(settings.roles)
+    side = settings.crop or min(cohort.read(cohort.subjects[0]).brain.shape)
+    if settings.half_precision and side < SMALLEST_HALF_PRECISION_SIDE:
+        raise TrainingError(
+            f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: turn it off"
+        )
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = new_network(settings).to(device)
@@ -108,7 +116,7 @@ def train(
                 group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
         loss = _step(network, optimiser, cohort, settings, step, device)
         if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or leave half_precision")
+            raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or turn bf16 off")
         last = step + 1 == steps
         if last or time.monotonic() - saved > settings.checkpoint_seconds:
             _save(out / CHECKPOINT, run, network, optimiser, step + 1)

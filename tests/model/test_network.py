@@ -63,7 +63,9 @@ def test_residual_head_needs_the_low_dose_among_its_inputs(low_dose_channel):
         SynthesisNetwork(2, 8, Head.RESIDUAL, low_dose_channel)
 
 
-@pytest.mark.parametrize(("shape", "complaint"), [((1, 2, 16, 16, 24), "multiple of 16"), ((1, 3, 16, 16, 16), "expected")])
+@pytest.mark.parametrize(
+    ("shape", "complaint"), [((1, 2, 16, 16, 24), "multiple of 16"), ((1, 3, 16, 16, 16), "expected")]
+)
 def test_input_that_does_not_fit_is_refused(shape, complaint):
     with pytest.raises(ValueError, match=complaint):
         SynthesisNetwork(2, 8)(torch.zeros(shape))

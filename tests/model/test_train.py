@@ -1,0 +1,115 @@
+"""Training learns, and goes on after a kill to the same numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from model.evaluate import evaluate
+from model.network import Head
+from model.rivals import extrapolated, fit_extrapolation, unchanged
+from model.train import CHECKPOINT, TrainingError, TrainingSettings, new_network, train
+
+from .tiny import ROLES, tiny_cohort
+
+SETTINGS = TrainingSettings(roles=ROLES, channels=4, epochs=3, half_precision=False, checkpoint_seconds=0)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return tiny_cohort(tmp_path_factory.mktemp("cohort"), 4)
+
+
+@pytest.mark.parametrize(
+    "settings", [SETTINGS, replace(SETTINGS, crop=16, batch=2, lesion_share=0.5, cosine_decay=True)]
+)
+def test_a_killed_run_resumes_to_the_same_numbers(cohort, tmp_path, settings):
+    whole = train(cohort, settings, tmp_path / "whole")
+
+    def kill(progress):
+        if progress.step == 3:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(cohort, settings, tmp_path / "killed", kill)
+    steps = []
+    resumed = train(cohort, settings, tmp_path / "killed", lambda progress: steps.append(progress.step))
+    assert steps[0] == 4
+    for (name, expected), got in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, got), name
+
+
+def test_the_seed_decides_the_first_weights_and_leaves_torch_alone():
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, again = new_network(SETTINGS), new_network(SETTINGS)
+    other = new_network(replace(SETTINGS, seed=1))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first.last.weight, again.last.weight)
+    assert not torch.equal(first.last.weight, other.last.weight)
+
+
+def test_a_checkpoint_of_another_run_is_refused(cohort, tmp_path):
+    train(cohort, replace(SETTINGS, epochs=1), tmp_path)
+    with pytest.raises(TrainingError, match="another settings"):
+        train(cohort, replace(SETTINGS, epochs=1, seed=1), tmp_path)
+    with pytest.raises(TrainingError, match="another cohort"):
+        train(cohort.split({"head_0"})[0], replace(SETTINGS, epochs=1), tmp_path)
+
+
+def test_a_broken_checkpoint_says_what_to_do(cohort, tmp_path):
+    (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="delete it"):
+        train(cohort, SETTINGS, tmp_path)
+
+
+def test_an_empty_cohort_is_refused(cohort, tmp_path):
+    with pytest.raises(TrainingError, match="no subject"):
+        train(cohort.split(cohort.anatomies)[0], SETTINGS, tmp_path)
+
+
+def test_divergence_is_said(cohort, tmp_path):
+    with pytest.raises(TrainingError, match="learning_rate"):
+        train(cohort, replace(SETTINGS, learning_rate=float("inf")), tmp_path)
+
+
+def test_half_precision_is_refused_where_its_gradients_are_wrong(cohort, tmp_path):
+    with pytest.raises(TrainingError, match="48 voxels"):
+        train(cohort, replace(SETTINGS, half_precision=True), tmp_path)
+
+
+@pytest.mark.parametrize("settings", [{"crop": 40}, {"epochs": 0}, {"batch": 0}])
+def test_settings_that_cannot_work_are_refused(settings):
+    with pytest.raises(ValueError, match="must be"):
+        TrainingSettings(**settings)
+
+
+def test_a_tiny_network_beats_both_trivial_answers_on_unseen_volumes(tmp_path):
+    cohort = tiny_cohort(tmp_path / "train", 16)
+    unseen = tiny_cohort(tmp_path / "test", 6, first_seed=100)
+    settings = replace(SETTINGS, head=Head.RESIDUAL, epochs=15, cosine_decay=True, checkpoint_seconds=60)
+    network = train(cohort, settings, tmp_path / "run")
+
+    def learned(inputs, brain):
+        with torch.inference_mode():
+            return network(torch.from_numpy(inputs)[None])[0, 0].numpy()
+
+    k = fit_extrapolation(cohort)
+    ours, nothing, linear = (
+        evaluate(name, method, unseen)
+        for name, method in (
+            ("network", learned),
+            ("nothing", lambda inputs, brain: unchanged(inputs, ROLES)),
+            ("linear", lambda inputs, brain: extrapolated(inputs, ROLES, k)),
+        )
+    )
+    print({result.method: (result.brain.psnr, result.brain.t_l2) for result in (ours, nothing, linear)})
+    best = max(nothing.brain.psnr.mean, linear.brain.psnr.mean)
+    assert ours.brain.psnr.mean > best + 0.5
+    assert ours.brain.t_l2.mean < min(nothing.brain.t_l2.mean, linear.brain.t_l2.mean)
+    assert np.isfinite(ours.brain.ssim.mean)
