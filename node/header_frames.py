@@ -37,7 +37,11 @@ class Stack:
 
 @dataclass(frozen=True)
 class Slices:
-    """All slices of one instance. ``planes``: every orientation that occurs (a localizer has three)."""
+    """All slices of one instance.
+
+    ``planes``: every orientation that occurs (a localizer has three). ``frames``: what the instance says it holds;
+    an enhanced one describes each in ``stacks``.
+    """
 
     stacks: tuple[Stack, ...]
     planes: tuple[Plane, ...]
@@ -69,7 +73,7 @@ class Macros:
 def slices(elements: Elements, macros: Macros, image_type: tuple[str, ...], manufacturer: str) -> Slices:
     """Read the slices of a classic, mosaic or enhanced instance; what has no geometry is counted all the same."""
     if macros.frames:
-        return _enhanced(macros, image_type, manufacturer)
+        return _enhanced(macros, image_type, manufacturer, elements.integer("NumberOfFrames"))
     plane = _plane(elements)
     planes = (plane,) if plane else ()
     position = _position(elements, plane)
@@ -103,7 +107,7 @@ class _Groups:
         return _Groups(**{name: getattr(shared, name) if own is None else own for name, own in pairs.items()})
 
 
-def _enhanced(macros: Macros, image_type: tuple[str, ...], manufacturer: str) -> Slices:
+def _enhanced(macros: Macros, image_type: tuple[str, ...], manufacturer: str, frames: int | None) -> Slices:
     shared = _groups(macros.shared, manufacturer) if macros.shared else _Groups()
     planes: list[Plane] = []
     found: dict[Stack, list[float]] = {}
@@ -119,7 +123,7 @@ def _enhanced(macros: Macros, image_type: tuple[str, ...], manufacturer: str) ->
     stacks = tuple(
         replace(key, count=counts[key], positions=tuple(sorted(positions))) for key, positions in found.items()
     )
-    return Slices(stacks, tuple(planes), len(macros.frames))
+    return Slices(stacks, tuple(planes), len(macros.frames) if frames is None else frames)
 
 
 def _groups(groups: Elements, manufacturer: str) -> _Groups:

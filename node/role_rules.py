@@ -90,6 +90,7 @@ class RoleRules(_Table):
     t1_inversion_ti: Range = (350.0, 1400.0)
     t1_gradient_max_te: float = 10.0
     # T1: spoiled gradient echo (FLASH, VIBE, SPGR, FFE)
+    t1_gradient_min_tr: float = 4.0  # below: head scouts, coil calibration
     t1_gradient_max_tr: float = 350.0
     t1_gradient_min_flip: float = 6.0  # below: proton density
     balanced_max_tr: float = 12.0  # a TR this short ...
