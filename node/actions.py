@@ -5,12 +5,12 @@ from __future__ import annotations
 import getpass
 import uuid
 
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.collect import digest_inputs, enqueue, judge
 from node.deliver import SENT
-from node.engine import WorkStarter
+from node.engine import WorkStarter, workflow_id
 from node.settings import Settings
 from node.states import WORKING, State, TransitionError, move
 from node.tables import Delivery, DerivedSeriesRow, Study
@@ -56,7 +56,7 @@ def retry(session: Session, study: Study, settings: Settings, starter: WorkStart
             move(session, study, State.DELIVERING, "retried: delivery", who)
             session.flush()
             for place in open_places:
-                starter.deliver(session, study, place, uuid.uuid4().hex[:8])
+                starter.deliver(session, study, place, f"{workflow_id(study)}-deliver-{place}-{uuid.uuid4().hex[:8]}")
             return f"delivery to {', '.join(open_places)}"
         return _resume(session, study, starter, who)
     if study.missing:

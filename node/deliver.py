@@ -7,6 +7,7 @@ doubt: the destination is asked by C-FIND before it is sent again (shared engine
 from __future__ import annotations
 
 import logging
+
 from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session

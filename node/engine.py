@@ -91,11 +91,11 @@ class WorkStarter:
         self._client.enqueue_in_transaction(session, options, study.id)
 
     def deliver(self, session: Session, study: Study, destination: str, series: str) -> None:
-        """Enqueue a fresh series of attempts to deliver; ``series`` makes its identity unique."""
+        """Enqueue a fresh series of attempts to deliver, within the caller's transaction; ``series`` identifies it."""
         options: EnqueueOptions = {
             "workflow_name": "deliver_to",
             "queue_name": DELIVERIES,
-            "workflow_id": f"{workflow_id(study)}-deliver-{destination}-{series}",
+            "workflow_id": f"{series}-1",
             "app_version": _VERSION,
         }
         self._client.enqueue_in_transaction(session, options, study.id, destination, series, 1)

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from pydicom.uid import AllTransferSyntaxes, UID
+from pydicom import dcmread
+from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.events import Event as NetworkEvent
@@ -119,7 +120,7 @@ class Receiver:
             self._note(
                 sender_of(event),
                 f"{name} is not accepted",
-                f"SOP class {context.abstract_syntax} is not stored here; add it to receiver.extra_sop_classes to take it",
+                f"to store SOP class {context.abstract_syntax} here, add it to receiver.extra_sop_classes",
             )
 
     def _rejected(self, event: NetworkEvent) -> None:
@@ -151,15 +152,14 @@ class Receiver:
         try:
             header = scan(BytesIO(content))
         except HeaderError as error:
-            self._quarantine(content, digest, sender, str(error), error.claimed_study)
+            self._quarantine(content, digest, sender, str(error), _claimed_study(content))
             return CANNOT_UNDERSTAND
         if header.truncated:
             self._quarantine(content, digest, sender, "the pixel data end early: truncated", header.study_instance_uid)
             return CANNOT_UNDERSTAND
         if header.sop_class_uid != event.request.AffectedSOPClassUID:
-            reason = (
-                f"announced as SOP class {event.request.AffectedSOPClassUID} but the dataset says {header.sop_class_uid}"
-            )
+            announced = event.request.AffectedSOPClassUID
+            reason = f"announced as SOP class {announced}, but the dataset says {header.sop_class_uid}"
             self._quarantine(content, digest, sender, reason, header.study_instance_uid)
             return DOES_NOT_MATCH_SOP_CLASS
         study_key, series_key = safe_name(header.study_instance_uid), safe_name(header.series_instance_uid)
@@ -255,6 +255,15 @@ def sender_of(event: NetworkEvent) -> str:
     """Who is calling, for the log and the tables: AE title and address."""
     requestor = event.assoc.requestor
     return f"{requestor.ae_title or '?'}@{requestor.address}"
+
+
+def _claimed_study(content: bytes) -> str:
+    """The study that a broken dataset says it belongs to, as far as it can be read at all."""
+    try:
+        dataset = dcmread(BytesIO(content), specific_tags=["StudyInstanceUID"], stop_before_pixels=True, force=True)
+        return str(dataset.get("StudyInstanceUID", ""))
+    except Exception:  # noqa: BLE001 - it is broken, in whatever way; the reason is known already
+        return ""
 
 
 def _transfer_syntaxes() -> list[str]:

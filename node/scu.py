@@ -83,7 +83,9 @@ class StorageScu:
         self._association = _associate(self._ae, self._peer)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._association is not None and self._association.is_established:
             self._association.release()
 

@@ -71,5 +71,6 @@ def close_the_dead(engine: Engine, starter: durable.WorkStarter) -> None:
             status = starter.status(study)
             if status in _DEAD:
                 why = f"its workflow ended as {status} while the study was {study.state}: interrupted too often"
-                move(session, study, State.FAILED, f"{why}; look at the log, then `quarterdose studies retry {study.key}`")
+                remedy = f"look at the log, then `quarterdose studies retry {study.key}`"
+                move(session, study, State.FAILED, f"{why}; {remedy}")
         session.commit()

@@ -134,7 +134,7 @@ class Settings(_Table):
     model: ModelSettings
     derived: DerivedSettings
     delivery: DeliverySettings
-    destination: tuple[Destination, ...]
+    destination: tuple[Destination, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _unique_destinations(self) -> Settings:

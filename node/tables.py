@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, TypeDecorator, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -34,7 +34,7 @@ def now() -> datetime:
 class Table(DeclarativeBase):
     """Root of the mapped tables."""
 
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}
+    type_annotation_map: ClassVar = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}
 
 
 class Study(Table):
@@ -142,7 +142,7 @@ class DerivedSeriesRow(Table):
 
 
 class Delivery(Table):
-    """The ledger: one derived instance for one destination. QUEUED → SENDING → SENT; SENDING after a crash is in doubt."""
+    """The ledger: one derived instance for one place. QUEUED → SENDING → SENT; a crash leaves SENDING in doubt."""
 
     __tablename__ = "deliveries"
     __table_args__ = (

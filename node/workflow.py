@@ -7,10 +7,9 @@ after ``kill -9`` a study continues with the step that was interrupted (shared e
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -38,12 +37,12 @@ class Steps:
         self._enter(study_id, state, f"{step} has begun")
         self.worker.run(step, study_id, lambda: self._state(study_id) is State.CANCELLED)
 
-    def begin_delivery(self, study_id: int) -> tuple[str, str]:
-        """Enter DELIVERING; returns the identity of the run and the names of the destinations, comma-separated."""
+    def begin_delivery(self, study_id: int) -> list[list[str]]:
+        """Enter DELIVERING; returns (destination, identity of its series of attempts) pairs."""
         self._enter(study_id, State.DELIVERING, "derived series are ready")
         with Session(self.engine) as session:
-            study = session.get_one(Study, study_id)
-            return workflow_id(study), ",".join(destination.name for destination in self.settings.destination)
+            run = workflow_id(session.get_one(Study, study_id))
+        return [[place.name, f"{run}-deliver-{place.name}-0"] for place in self.settings.destination]
 
     def send(self, study_id: int, destination: str, attempt: int) -> str:
         """One attempt at one destination; returns what went wrong, empty when everything is there."""
@@ -73,44 +72,42 @@ class Steps:
 def register(steps: Steps) -> None:
     """Make the two workflows known to the engine. To be called once, before it is launched."""
 
-    def durable(name: str, function: Callable[..., str | None]) -> Callable[..., str | None]:
-        retry = DBOS.step(
-            name=name, retries_allowed=True, max_attempts=3, should_retry=lambda error: isinstance(error, WorkerDiedError)
-        )
-        return retry(function)
-
-    convert = durable("convert", lambda study: steps.numeric(study, State.CONVERTING, "convert"))
-    prepare = durable("prepare", lambda study: steps.numeric(study, State.PREPARING, "prepare"))
-    synthesise = durable("synthesise", lambda study: steps.numeric(study, State.SYNTHESISING, "synthesise"))
-    derive = durable("derive", lambda study: steps.numeric(study, State.DERIVING, "derive"))
-    begin_delivery = DBOS.step(name="begin_delivery")(steps.begin_delivery)
-    send = DBOS.step(name="send")(steps.send)
-    fail = DBOS.step(name="fail")(steps.fail)
+    def numeric(study: int, state: State, step: str) -> None:
+        DBOS.run_step(_numeric_step(step), steps.numeric, study, state, step)
 
     @DBOS.workflow(name="process_study", max_recovery_attempts=steps.settings.work.recovery_attempts)
     def process_study(study: int) -> None:
         try:
-            convert(study)
-            prepare(study)
-            synthesise(study)
-            derive(study)
-            run, destinations = begin_delivery(study)
+            numeric(study, State.CONVERTING, "convert")
+            numeric(study, State.PREPARING, "prepare")
+            numeric(study, State.SYNTHESISING, "synthesise")
+            numeric(study, State.DERIVING, "derive")
+            deliveries = DBOS.run_step({"name": "begin_delivery"}, steps.begin_delivery, study)
         except Exception as error:
-            fail(study, reason_of(error))
+            DBOS.run_step({"name": "fail"}, steps.fail, study, reason_of(error))
             raise
-        for destination in destinations.split(","):
-            with SetWorkflowID(f"{run}-deliver-{destination}-first-1"):
-                DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, f"{run}-deliver-{destination}-first", 1)
+        for destination, series in deliveries:
+            with SetWorkflowID(f"{series}-1"):
+                DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, series, 1)
 
     @DBOS.workflow(name="deliver_to", max_recovery_attempts=None)
     def deliver_to(study: int, destination: str, series: str, attempt: int) -> None:
         # Waiting holds no worker: each attempt is a workflow of its own, delayed (engine note 11).
-        problem = send(study, destination, attempt)
-        if problem == deliver.GIVEN_UP or not problem:
-            return
-        pause = steps.settings.delivery.backoff(attempt)
-        with SetWorkflowID(f"{series}-{attempt + 1}"), SetEnqueueOptions(delay_seconds=pause):
-            DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, series, attempt + 1)
+        problem = DBOS.run_step({"name": "send"}, steps.send, study, destination, attempt)
+        if problem and problem != deliver.GIVEN_UP:
+            pause = steps.settings.delivery.backoff(attempt)
+            with SetWorkflowID(f"{series}-{attempt + 1}"), SetEnqueueOptions(delay_seconds=pause):
+                DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, series, attempt + 1)
+
+
+def _numeric_step(name: str) -> StepOptions:
+    """Repeated only when the numeric process died under it: whatever else went wrong would go wrong again."""
+    return {
+        "name": name,
+        "retries_allowed": True,
+        "max_attempts": 3,
+        "should_retry": lambda error: isinstance(error, WorkerDiedError),
+    }
 
 
 def reason_of(error: Exception) -> str:

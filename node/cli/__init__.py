@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from node.actions import UnknownStudyError
-from node.cli import database, demonstration, network, running, simulation, studies, training
+from node.cli import database, demonstration, network, running, simulation, studies
 from node.database import DatabaseError
 from node.engine import AlreadyRunningError
 from node.scu import SendError
@@ -28,7 +28,6 @@ running.add_to(app)
 demonstration.add_to(app)
 simulation.add_to(app)
 network.add_to(app)
-training.add_to(app)
 app.add_typer(studies.app, name="studies")
 app.add_typer(database.app, name="db")
 

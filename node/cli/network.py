@@ -17,7 +17,7 @@ from node.settings import load_settings
 
 _PEER = re.compile(r"(?P<ae>[^@]{1,16})@(?P<host>[^:@]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
 To = Annotated[
-    str, typer.Option("--to", help="AE@host:port, the name of a destination in the configuration, or `node`: ourselves.")
+    str, typer.Option("--to", help="AE@host:port, or the name of a destination in the configuration, or `node`: us.")
 ]
 CallingAs = Annotated[str, typer.Option("--as", help="The AE title we call ourselves; default: the node's own.")]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from node import actions
@@ -16,7 +17,7 @@ from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready
 from node.engine import WorkStarter
 from node.report import describe_quarantined, describe_study, summarise_study
-from node.settings import load_settings
+from node.settings import Settings, load_settings
 from node.states import State
 from node.tables import Quarantined, Study
 
@@ -33,7 +34,8 @@ def list_studies(
     as_json: AsJson = False,
 ) -> None:
     """Every study with its state, the newest first."""
-    with _session(config) as session:
+    _, engine = _open(config)
+    with Session(engine) as session:
         query = select(Study).order_by(Study.id.desc())
         if state is not None:
             query = query.where(Study.state == state)
@@ -57,7 +59,8 @@ def list_studies(
 @app.command()
 def show(name: Name, config: Config = DEFAULT, as_json: AsJson = False) -> None:
     """One study: each series with its role and why, what is missing, what was made and sent, and every event."""
-    with _session(config) as session:
+    _, engine = _open(config)
+    with Session(engine) as session:
         report = describe_study(session, actions.find(session, name))
     if as_json:
         print_json(report)
@@ -68,7 +71,8 @@ def show(name: Name, config: Config = DEFAULT, as_json: AsJson = False) -> None:
 @app.command()
 def quarantine(config: Config = DEFAULT, as_json: AsJson = False) -> None:
     """What was received but could not be understood: kept, with the reason."""
-    with _session(config) as session:
+    _, engine = _open(config)
+    with Session(engine) as session:
         rows = [describe_quarantined(row) for row in session.scalars(select(Quarantined).order_by(Quarantined.id))]
     if as_json:
         print_json(rows)
@@ -82,10 +86,10 @@ def quarantine(config: Config = DEFAULT, as_json: AsJson = False) -> None:
 @app.command()
 def retry(name: Name, config: Config = DEFAULT) -> None:
     """Do a failed, cancelled or delivered study again: from the step that failed, or anew when instances were added."""
-    settings = load_settings(config)
-    with _session(config) as session:
+    settings, engine = _open(config)
+    with Session(engine) as session:
         study = actions.find(session, name)
-        began = actions.retry(session, study, settings, WorkStarter(_engine(session)))
+        began = actions.retry(session, study, settings, WorkStarter(engine))
         session.commit()
         typer.echo(f"study {study.key}: {began}")
 
@@ -93,9 +97,10 @@ def retry(name: Name, config: Config = DEFAULT) -> None:
 @app.command()
 def cancel(name: Name, config: Config = DEFAULT) -> None:
     """Stop working on a study. What was received stays; `retry` takes it up again."""
-    with _session(config) as session:
+    _, engine = _open(config)
+    with Session(engine) as session:
         study = actions.find(session, name)
-        actions.cancel(session, study, WorkStarter(_engine(session)))
+        actions.cancel(session, study, WorkStarter(engine))
         session.commit()
         typer.echo(f"study {study.key}: cancelled")
 
@@ -103,22 +108,19 @@ def cancel(name: Name, config: Config = DEFAULT) -> None:
 @app.command()
 def force(name: Name, config: Config = DEFAULT) -> None:
     """Process an incomplete study with what is there. Who forced it, and what it lacked, is recorded."""
-    settings = load_settings(config)
-    with _session(config) as session:
+    settings, engine = _open(config)
+    with Session(engine) as session:
         study = actions.find(session, name)
-        actions.force(session, study, settings, WorkStarter(_engine(session)))
+        actions.force(session, study, settings, WorkStarter(engine))
         session.commit()
         typer.echo(f"study {study.key}: run {study.run}")
 
 
-def _session(config: Any) -> Session:
-    engine = open_database(load_settings(config))
+def _open(config: Path) -> tuple[Settings, Engine]:
+    settings = load_settings(config)
+    engine = open_database(settings)
     ready(engine)
-    return Session(engine)
-
-
-def _engine(session: Session) -> Any:
-    return session.get_bind()
+    return settings, engine
 
 
 def _print_study(report: dict[str, Any]) -> None:
@@ -142,8 +144,8 @@ def _print_study(report: dict[str, Any]) -> None:
         derived = Table("kind", "destination", "state", "attempts", "sent", "error", title="Virtual series")
         for made in report["derived"]:
             for row in made["deliveries"]:
-                cells = (made["kind"], row["destination"], row["state"], str(row["attempts"]), row["sent"], row["error"])
-                derived.add_row(*(escape(cell or "") for cell in cells))
+                cells = (row["destination"], row["state"], str(row["attempts"]), row["sent"], row["error"])
+                derived.add_row(made["kind"], *(escape(cell) for cell in cells))
         console.print(derived)
     for row in report["quarantined"]:
         console.print(f"[red]quarantined[/] {row['path']} from {escape(row['sender'])}: {escape(row['reason'])}")

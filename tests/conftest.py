@@ -1,0 +1,56 @@
+"""What many tests need: a configuration on free ports, and a small MR slice."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from node.settings import Settings, load_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+ConfigMaker = Callable[..., Path]
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> ConfigMaker:
+    """The shipped config.toml in a folder of its own, on free ports, with some ``key = value`` lines replaced."""
+
+    def make(**lines: object) -> Path:
+        path = tmp_path / "config.toml"
+        text = (ROOT / "config.toml").read_text()
+        text = text.replace("port = 11112", f"port = {free_port()}").replace("port = 11113", f"port = {free_port()}")
+        for key, value in lines.items():
+            old = [line for line in text.splitlines() if line.split("=")[0].strip() == key]
+            assert len(old) == 1, f"{key} stands {len(old)} times in config.toml"
+            text = text.replace(old[0], f"{key} = {value}")
+        path.write_text(text)
+        return path
+
+    return make
+
+
+@pytest.fixture
+def settings(make_config: ConfigMaker) -> Settings:
+    """The shipped configuration on free ports, with its data in a temporary folder."""
+    return load_settings(make_config())
+
+
+def require(program: str) -> str:
+    """The path of a peer program; the test fails, with what to install, when it is missing."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        pytest.fail(f"{program} is missing: apt-get install orthanc orthanc-dicomweb dcmtk dicom3tools")
+    return found
