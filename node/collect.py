@@ -118,7 +118,10 @@ def judge(session: Session, study: Study, settings: Settings) -> None:
 def study_facts(study: Study) -> list[SeriesFacts]:
     """What is known of each series, from the headers of its current instances."""
     return [
-        SeriesFacts.of([InstanceHeader.from_json(i.header) for i in series.instances if i.current])
+        SeriesFacts.of(
+            [InstanceHeader.from_json(instance.header) for instance in series.instances if instance.current],
+            ae_title=series.instances[-1].sender.partition("@")[0],
+        )
         for series in study.series
     ]
 

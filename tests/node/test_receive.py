@@ -19,19 +19,11 @@ from pynetdicom.dsutils import encode
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from node.database import open_database, ready
 from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, Receiver
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Study
 from tests.mr_slices import STUDY, mr_slice
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def engine(settings: Settings) -> Engine:
-    engine = open_database(settings)
-    ready(engine)
-    return engine
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""Delivery at its door: the ledger in the tables, and the simulator's archive as a real peer on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node.deliver import GIVEN_UP, QUEUED, SENDING, SENT, attempt
+from node.settings import Settings
+from node.states import State
+from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
+from simulator.archive import Archive
+from simulator.archive_faults import Faults
+from tests.mr_slices import mr_slice
+
+
+@pytest.fixture
+def study(settings: Settings, engine: Engine) -> int:
+    """A study in DELIVERING with a derived series of three instances; its row id."""
+    datasets = [mr_slice("virtual", number) for number in (1, 2, 3)]
+    settings.node.data.mkdir(parents=True, exist_ok=True)
+    with Session(engine) as session, session.begin():
+        row = Study(
+            key="k", study_instance_uid=datasets[0].StudyInstanceUID, patient_id="", accession_number="",
+            study_date="", state=State.DELIVERING, reason="",
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+        series = DerivedSeriesRow(
+            study_id=row.id, series_instance_uid=datasets[0].SeriesInstanceUID, kind="enhanced_mr", model_digest="",
+            inputs_digest="", made=now(),
+        )  # fmt: skip
+        session.add(series)
+        session.flush()
+        for dataset in datasets:
+            path = Path(f"{dataset.InstanceNumber}.dcm")
+            dataset.save_as(settings.node.data / path, enforce_file_format=True)
+            session.add(
+                Delivery(
+                    derived_series_id=series.id, destination="pacs", sop_class_uid=dataset.SOPClassUID,
+                    sop_instance_uid=dataset.SOPInstanceUID, path=str(path),
+                )
+            )  # fmt: skip
+        return row.id
+
+
+@pytest.fixture
+def archive(settings: Settings, tmp_path: Path) -> Iterator[Archive]:
+    with Archive("PACS", settings.destination[0].port, tmp_path / "archive") as archive:
+        yield archive
+
+
+def ledger(engine: Engine) -> list[tuple[str, int]]:
+    with Session(engine) as session:
+        return [(row.state, row.attempts) for row in session.scalars(select(Delivery).order_by(Delivery.id))]
+
+
+def state(engine: Engine) -> str:
+    with Session(engine) as session:
+        return session.scalars(select(Study.state)).one()
+
+
+def test_everything_arrives_once_and_the_study_is_delivered(settings, engine, study, archive):
+    assert attempt(settings, engine, study, "pacs", 1) == ""
+    assert ledger(engine) == [(SENT, 1)] * 3
+    assert state(engine) == State.DELIVERED
+    assert list(archive.received().values()) == [1, 1, 1]
+    assert attempt(settings, engine, study, "pacs", 2) == "", "a replayed step"
+    assert list(archive.received().values()) == [1, 1, 1]
+
+
+def test_a_pacs_that_is_down_is_waited_for(settings, engine, study):
+    problem = attempt(settings, engine, study, "pacs", 1)
+    assert "cannot be reached" in problem
+    assert state(engine) == State.DELIVERING
+    assert ledger(engine) == [(QUEUED, 0)] * 3
+    with Session(engine) as session:
+        event = session.scalars(select(Event)).one()
+    assert "next in 5 s" in event.why
+
+
+def test_patience_ends_in_failed_with_the_reason(settings, engine, study):
+    patience = settings.delivery
+    number = 1
+    while sum(patience.backoff(n) for n in range(1, number)) <= patience.give_up_hours * 3600:
+        number += 1
+    assert attempt(settings, engine, study, "pacs", number) == GIVEN_UP
+    assert state(engine) == State.FAILED
+
+
+def test_a_refused_instance_is_not_in_doubt_and_is_sent_later(settings, engine, study, archive):
+    archive.order(Faults(out_of_resources=1))
+    assert "0xA700" in attempt(settings, engine, study, "pacs", 1)
+    assert ledger(engine)[0] == (QUEUED, 1)
+    assert attempt(settings, engine, study, "pacs", 2) == ""
+    assert list(archive.received().values()) == [1, 1, 1]
+
+
+def test_an_abort_in_the_middle_is_taken_up_where_it_was(settings, engine, study, archive):
+    archive.order(Faults(abort_after=2))
+    assert attempt(settings, engine, study, "pacs", 1) != ""
+    assert [row[0] for row in ledger(engine)] == [SENT, SENT, SENDING]
+    archive.order(Faults())
+    assert attempt(settings, engine, study, "pacs", 2) == ""
+    assert list(archive.received().values()) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("it_arrived", [True, False])
+def test_what_a_crash_left_in_doubt_is_asked_for_before_it_is_sent_again(
+    settings, engine, study, archive, it_arrived
+):
+    if it_arrived:
+        assert attempt(settings, engine, study, "pacs", 1) == ""
+    with Session(engine) as session, session.begin():
+        session.scalars(select(Study)).one().state = State.DELIVERING
+        for row in session.scalars(select(Delivery)):
+            row.state = SENDING
+    assert attempt(settings, engine, study, "pacs", 1) == ""
+    assert list(archive.received().values()) == [1, 1, 1]
+    assert [row[0] for row in ledger(engine)] == [SENT] * 3

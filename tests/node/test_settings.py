@@ -1,0 +1,55 @@
+"""The configuration at its door: the shipped file is valid, and every mistake names key, value and remedy."""
+
+from __future__ import annotations
+
+import pytest
+
+from node.role_rules import RoleRules
+from node.settings import ConfigurationError, DeliverySettings, load_settings
+from tests.conftest import ROOT
+
+
+def test_the_shipped_configuration_runs_as_it_is_and_shows_every_key():
+    settings = load_settings(ROOT / "config.toml")
+    assert settings.receiver.host == "127.0.0.1", "loopback until someone says otherwise"
+    text = (ROOT / "config.toml").read_text()
+    for table in type(settings).model_fields:
+        assert f"[{table}]" in text or f"[[{table}]]" in text
+        shown = getattr(settings, table)
+        for key in type(shown[0] if isinstance(shown, tuple) else shown).model_fields:
+            assert key in text, f"{table}.{key} is not shown in config.toml"
+    assert settings.roles == RoleRules(), "the file shows the defaults"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("port = 11112", "port = 70000", "receiver.port = 70000"),
+        ("port = 11112", "prot = 11112", "receiver.prot is not a key"),
+        ("port = 11112", "", "receiver.port is missing"),
+        ('ae_title = "QUARTERDOSE"', 'ae_title = "QUARTERDOSE_NODE_1"', "node.ae_title"),
+        ('required = ["t1", "flair", "adc", "low_dose"]', 'required = ["t2"]', "completeness.required.0 = 't2'"),
+        ('required = ["t1", "flair", "adc", "low_dose"]', 'required = ["full_dose"]', "cannot be waited for"),
+        ('kinds = ["enhanced_mr"]', 'kinds = ["jpeg"]', "derived.kinds.0 = 'jpeg'"),
+        ("extra_sop_classes = []", 'extra_sop_classes = ["CT"]', "is not a SOP Class UID"),
+        ("[node]", "[node", "is not valid TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key_and_what_would_be_right(tmp_path, old, new, said):
+    path = tmp_path / "config.toml"
+    text = (ROOT / "config.toml").read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(ConfigurationError) as error:
+        load_settings(path)
+    assert said in str(error.value)
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(ConfigurationError, match="--config"):
+        load_settings(tmp_path / "config.toml")
+
+
+def test_backoff_doubles_up_to_its_cap():
+    patience = DeliverySettings(first_retry_seconds=5, longest_retry_seconds=60, give_up_hours=1, timeout_seconds=1)
+    assert [patience.backoff(n) for n in (1, 2, 3, 4, 5, 100)] == [5, 10, 20, 40, 60, 60]
