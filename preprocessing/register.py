@@ -6,7 +6,6 @@ image to a point of the moving one, so that matrices compose from the network gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -16,12 +15,12 @@ from scipy import ndimage
 
 from preprocessing.grid import template, template_brain
 from preprocessing.resample import Matrix, isotropic, matrix_of, resample
-from preprocessing.volume import Geometry, Volume, to_sitk
+from preprocessing.volume import Geometry, Volume, from_sitk, to_sitk
 
 BINS = 32
 SEED = 20210
 SAMPLES = 30_000  # points of the fixed image that one evaluation of the metric looks at
-COARSE, FINE = 4.0, 2.0  # mm, the fixed image's grids
+SEARCH, COARSE, FINE = 8.0, 4.0, 2.0  # mm, the fixed image's grids
 # Between two series a patient may have moved, or have been put on the table again: the poses to start from.
 SHIFTS = list(product((-15.0, 0.0, 15.0), (-20.0, 0.0, 20.0), (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)))  # mm
 NODS = (-0.25, 0.0, 0.25)  # radians about the left-right axis, the head's easiest rotation
@@ -40,10 +39,10 @@ def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume) -> Matr
     where the mutual information became better than at the start. ``fixed_brain`` has the shape of ``fixed``.
     Raises ``RegistrationError`` when the images do not overlap.
     """
-    region = grown(fixed_brain, fixed.geometry, MARGIN)
     centre = centroid(fixed_brain, fixed.geometry)
     search, coarse, fine = (
-        _Level(fixed, region, moving, spacing, smooth) for spacing, smooth in ((8.0, 4.0), (4.0, 2.0), (2.0, 0.0))
+        _Level(fixed, fixed_brain, MARGIN, moving, spacing, smooth)
+        for spacing, smooth in ((SEARCH, 4.0), (COARSE, 2.0), (FINE, 0.0))
     )
     start = _pose(centre, (0.0, 0.0, 0.0), 0.0)
     poses = [_pose(centre, shift, nod) for shift in SHIFTS for nod in NODS]
@@ -60,20 +59,13 @@ def affine_to_template(t1: Volume, brain: NDArray[np.bool_]) -> Matrix:
     matter as long as the orientation in the header is true. Raises ``RegistrationError`` when nothing matches.
     """
     moving = t1.with_array(np.where(brain, t1.array, 0))
-    fixed = template()
-    region = grown(template_brain(), fixed.geometry, COARSE)
-    coarse = _Level(fixed, region, moving, COARSE, smooth=COARSE / 2)
-    fine = _Level(fixed, region, moving, FINE, smooth=FINE / 2)
-    starts = [_similar(t1, brain, tilt) for tilt in (0.0, -0.3, 0.3)]
-    tried = [coarse.optimise(start, step=2.0) for start in starts]
-    best = min(tried, key=coarse.cost)
-    return matrix_of(fine.optimise(coarse.optimise(_as_affine(best), step=1.0), step=0.5))
-
-
-def grown(mask: NDArray[np.bool_], geometry: Geometry, margin: float) -> NDArray[np.bool_]:
-    """``mask`` and everything within ``margin`` mm of it."""
-    distance = ndimage.distance_transform_edt(~mask, sampling=geometry.spacing[::-1])
-    return np.asarray(distance <= margin)
+    search, coarse, fine = (
+        _Level(template(), template_brain(), COARSE, moving, spacing, smooth)
+        for spacing, smooth in ((SEARCH, 4.0), (COARSE, 2.0), (FINE, 1.0))
+    )
+    tried = [search.optimise(_similar(t1, brain, nod), step=4.0) for nod in NODS]
+    best = coarse.optimise(_as_affine(min(tried, key=search.cost)), step=2.0)
+    return matrix_of(fine.optimise(best, step=0.5))
 
 
 def centroid(mask: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.float64]:
@@ -83,11 +75,14 @@ def centroid(mask: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.float64]
 
 
 class _Level:
-    """One resolution of one registration: the fixed image on an isotropic grid, the moving one smoothed."""
+    """One resolution of one registration: the fixed image within ``margin`` mm of its brain, on an isotropic grid."""
 
-    def __init__(self, fixed: Volume, region: NDArray[np.bool_], moving: Volume, spacing: float, smooth: float) -> None:
-        grid = isotropic(_box(region, fixed.geometry), spacing)
-        inside = resample(fixed.with_array(region), like=grid).array > 0.5
+    def __init__(
+        self, fixed: Volume, brain: NDArray[np.bool_], margin: float, moving: Volume, spacing: float, smooth: float
+    ) -> None:
+        grid = isotropic(_box(brain, fixed.geometry, margin), spacing)
+        coarse_brain = resample(fixed.with_array(brain), like=grid).array > 0.5
+        inside = ndimage.distance_transform_edt(~coarse_brain, sampling=spacing) <= margin
         self.fixed = to_sitk(resample(_smoothed(fixed, smooth), like=grid))
         self.mask = sitk.GetImageFromArray(inside.astype(np.uint8))
         self.mask.CopyInformation(self.fixed)
@@ -146,13 +141,13 @@ def _pose(centre: NDArray[np.float64], shift: tuple[float, float, float], nod: f
     return pose
 
 
-def _similar(t1: Volume, brain: NDArray[np.bool_], tilt: float) -> sitk.Similarity3DTransform:
-    """The start: centres on each other, the cube root of the volumes as scale, a nod of ``tilt`` radians."""
+def _similar(t1: Volume, brain: NDArray[np.bool_], nod: float) -> sitk.Similarity3DTransform:
+    """The start: centres on each other, the cube root of the volumes as scale, a nod of ``nod`` radians."""
     here, there = centroid(template_brain(), template().geometry), centroid(brain, t1.geometry)
     start = sitk.Similarity3DTransform()
     start.SetCenter(here.tolist())
     start.SetTranslation((there - here).tolist())
-    start.SetRotation((1.0, 0.0, 0.0), tilt)
+    start.SetRotation((1.0, 0.0, 0.0), nod)
     ratio = _millilitres(brain, t1.geometry) / _millilitres(template_brain(), template().geometry)
     start.SetScale(float(np.cbrt(ratio)))
     return start
@@ -175,21 +170,23 @@ def _smoothed(volume: Volume, sigma: float) -> Volume:
     """Gaussian smoothing of ``sigma`` mm, less along an axis whose voxels are already that coarse."""
     if sigma == 0:
         return volume
-    voxels: Sequence[float] = [
-        np.sqrt(max(0.0, sigma**2 - (spacing / 2.355) ** 2)) / spacing for spacing in volume.geometry.spacing[::-1]
-    ]
-    return volume.with_array(ndimage.gaussian_filter(volume.array, voxels))
+    image = to_sitk(volume)
+    for axis, spacing in enumerate(volume.geometry.spacing):
+        own = spacing / 2.355  # a voxel averages like a Gaussian of about this sigma
+        if sigma > own:
+            image = sitk.RecursiveGaussian(image, float(np.sqrt(sigma**2 - own**2)), direction=axis)
+    return from_sitk(image, volume.geometry.frame_of_reference_uid, volume.source)
 
 
-def _box(mask: NDArray[np.bool_], geometry: Geometry) -> Geometry:
-    """The smallest part of the grid that holds the mask."""
+def _box(mask: NDArray[np.bool_], geometry: Geometry, margin: float) -> Geometry:
+    """The part of the grid, continued where necessary, that holds the mask and ``margin`` mm around it."""
     if not mask.any():
         raise RegistrationError("the mask to register is empty: check the brain extraction")
-    found = ndimage.find_objects(mask.astype(np.uint8))[0]
-    low = np.asarray([part.start for part in found])[::-1]
-    high = np.asarray([part.stop for part in found])[::-1]
+    around = [np.flatnonzero(mask.any(axis=axes))[[0, -1]] for axes in ((0, 1), (0, 2), (1, 2))]  # i, j, k
+    extra = np.ceil(margin / np.asarray(geometry.spacing))
+    low = np.asarray([ends[0] for ends in around]) - extra
+    size = np.asarray([ends[1] for ends in around]) + extra + 1 - low
     origin = (geometry.affine @ [*low, 1.0])[:3]
-    size = high - low
     return Geometry(
         (int(size[0]), int(size[1]), int(size[2])), (float(origin[0]), float(origin[1]), float(origin[2])),
         geometry.spacing, geometry.direction, geometry.frame_of_reference_uid,
