@@ -32,10 +32,13 @@ def missing_roles(
     """What a study lacks: required roles without a series, and what the series of required roles lack.
 
     "adc" is had by an ADC series, or by a DWI series, which has the b-values that an ADC is computed from (that is
-    what made it one). Raises ValueError for a role that does not exist.
+    what made it one). A series that only a defect kept from a role is told beside it.
+
+    Raises ValueError for a role that does not exist.
     """
     by_role: dict[Role, SeriesFacts] = {}
-    for series in facts:
+    series_of_study = list(facts)
+    for series in series_of_study:
         decision = decisions.get(series.uid)
         if decision is not None and decision.role is not None:
             by_role[decision.role] = series
@@ -46,7 +49,9 @@ def missing_roles(
         if role is Role.ADC and (found is None or missing_slices(found)) and Role.DWI in by_role:
             found = by_role[Role.DWI]
         if found is None:
-            missing.append(_NOT_FOUND[role])
+            nearly = [f"{one.name}: {decisions[one.uid].because}" for one in series_of_study
+                      if one.uid in decisions and role in decisions[one.uid].nearly]  # fmt: skip
+            missing.append("; ".join([_NOT_FOUND[role], *nearly]))
             continue
         missing += [f"{role} ({found.name}): {lack}" for lack in missing_slices(found)]
     return tuple(missing)

@@ -61,7 +61,7 @@ class RoleOverride(_Table):
 class NameWords(_Table):
     """Words in Series Description or Protocol Name that speak for a role; heard only where physics leaves a choice."""
 
-    t1: Words = ("t1", "mprage", "mp-rage", "bravo", "spgr", "tfe", "tfl", "vibe", "flash")
+    t1: Words = ("t1", "t1w", "mprage", "mp-rage", "bravo", "spgr", "tfe", "tfl", "vibe", "flash")
     flair: Words = ("flair", "dark fluid", "darkfluid", "tirm")
     adc: Words = ("adc", "apparent diffusion")
     low_dose: Words = ("low dose", "low-dose", "lowdose", "quarter", "25%", "ld")

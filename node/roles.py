@@ -21,10 +21,17 @@ _SAME_SIZE = 0.2
 
 @dataclass(frozen=True)
 class RoleDecision:
-    """The role of one series, or None, and why, in one sentence."""
+    """The role of one series, or None, and why, in one sentence; ``nearly``: roles it missed by a defect only."""
 
     role: Role | None
     because: str
+    nearly: tuple[Role, ...] = ()
+
+
+_NEARLY = {
+    None: (), Kind.FLAIR: (Role.FLAIR,), Kind.ADC: (Role.ADC,), Kind.DWI: (Role.DWI, Role.ADC),
+    Kind.T1: (Role.T1, Role.LOW_DOSE, Role.FULL_DOSE),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,11 @@ def _candidates(
     series: Sequence[SeriesFacts], rules: RoleRules
 ) -> tuple[list[_Candidate], dict[str, RoleDecision]]:
     weighed = [(facts, weigh(facts, rules)) for facts in series]
-    unfit = {facts.uid: RoleDecision(None, shown.because) for facts, shown in weighed if shown.kind is None}
+    unfit = {
+        facts.uid: RoleDecision(None, shown.because, _NEARLY[shown.nearly])
+        for facts, shown in weighed
+        if shown.kind is None
+    }
     t1 = in_time([T1Series(facts, shown) for facts, shown in weighed if shown.kind is Kind.T1])
     when = moments(t1, rules) if t1 else {}
     contrast = [one.facts.acquired for one in t1 if when[one.facts.uid].role in (Role.LOW_DOSE, Role.FULL_DOSE)]

@@ -28,12 +28,16 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Weighting:
-    """``family`` names the sequence ("gradient echo"); ``because`` is one phrase with the numbers."""
+    """``family`` names the sequence ("gradient echo"); ``because`` is one phrase with the numbers.
+
+    ``nearly`` is what the series would be without the defect that ``because`` tells of.
+    """
 
     kind: Kind | None
     because: str
     family: str = ""
     by_name: bool = False
+    nearly: Kind | None = None
 
 
 def weigh(series: SeriesFacts, rules: RoleRules) -> Weighting:
@@ -53,7 +57,7 @@ def weigh(series: SeriesFacts, rules: RoleRules) -> Weighting:
     if shown.kind is not None:
         defect = _defect(series, shown.kind, rules)
         if defect:
-            return Weighting(None, f"{shown.because}, but {defect}")
+            return Weighting(None, f"{shown.because}, but {defect}", nearly=shown.kind)
     return shown
 
 
@@ -120,7 +124,7 @@ def _diffusion(series: SeriesFacts, rules: RoleRules) -> Weighting | None:
         if not any(b <= rules.dwi_low_b_max for b in b_values):
             return Weighting(
                 None, f"{averaged}diffusion-weighted images at b {written} only: without b ≤ {rules.dwi_low_b_max:g} "
-                "there is no ADC to compute",
+                "there is no ADC to compute", nearly=Kind.DWI,
             )  # fmt: skip
         beside = ", ADC among its images" if adc else ""
         return Weighting(Kind.DWI, f"{averaged}diffusion-weighted images, b {written} s/mm²{beside}", averaged or "raw")

@@ -149,6 +149,10 @@ def test_what_is_missing_of_a_study() -> None:
     assert told[0].startswith("adc (series 3): slice missing between 19.5 mm and 29.5 mm")
     assert told[1].startswith("low_dose (series 4): slice missing")
     assert missing_roles(decided(dwi=1, adc=3), broken, ("adc",)) == ()
+    defect = {"1.2.1": RoleDecision(None, "T1-weighted, but its geometry is missing", (Role.T1,))}
+    assert missing_roles(defect, given, ("t1",)) == (
+        "t1: no T1-weighted series before contrast; series 1: T1-weighted, but its geometry is missing",
+    )
     with pytest.raises(ValueError, match="t9"):
         missing_roles({}, [], ("t9",))
 
