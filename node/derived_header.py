@@ -65,8 +65,9 @@ def start_object(
     dataset.BodyPartExamined = "BRAIN"
     dataset.FrameOfReferenceUID = header.FrameOfReferenceUID
     dataset.PositionReferenceIndicator = header.get("PositionReferenceIndicator")
-    _set_times(dataset, provenance.created)
-    _set_equipment(dataset, source, provenance)
+    created = _where_acquired(provenance.created, header)
+    _set_times(dataset, created)
+    _set_equipment(dataset, source, provenance, created)
     _set_labels(dataset, provenance)
     _set_references(dataset, source, others)
     if source.lossy:
@@ -93,7 +94,17 @@ def _set_times(dataset: Dataset, created: datetime.datetime) -> None:
         setattr(dataset, f"{prefix}Time", time)
 
 
-def _set_equipment(dataset: Dataset, source: SourceSeries, provenance: Provenance) -> None:
+def _where_acquired(created: datetime.datetime, header: Dataset) -> datetime.datetime:
+    """The time on the clock that the study's other times are of (PS3.3 C.12.1.1.8), if that is known."""
+    offset = str(header.get("TimezoneOffsetFromUTC") or "")
+    if created.tzinfo is None or not offset:
+        return created
+    return created.astimezone(datetime.datetime.strptime(offset, "%z").tzinfo)
+
+
+def _set_equipment(
+    dataset: Dataset, source: SourceSeries, provenance: Provenance, created: datetime.datetime
+) -> None:
     """General and Enhanced General Equipment (PS3.3 C.7.5.1, C.7.5.2): us; the scanner is a contributor."""
     dataset.Manufacturer = MANUFACTURER
     dataset.ManufacturerModelName = MANUFACTURER
@@ -111,7 +122,7 @@ def _set_equipment(dataset: Dataset, source: SourceSeries, provenance: Provenanc
     ours.ManufacturerModelName = provenance.model_name
     ours.SoftwareVersions = provenance.software_version
     ours.DeviceSerialNumber = provenance.model_digest
-    ours.ContributionDateTime = provenance.created.strftime("%Y%m%d%H%M%S.%f")
+    ours.ContributionDateTime = created.strftime("%Y%m%d%H%M%S.%f")
     ours.ContributionDescription = describe(provenance)
     dataset.ContributingEquipmentSequence = [scanner, ours]
 

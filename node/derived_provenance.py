@@ -31,7 +31,7 @@ class Provenance:
 
     ``model_digest``: SHA-256 of the weights; ``inputs_digest``: SHA-256 over the SOP Instance UIDs and content
     digests of the sources; both 64 lower-case hex digits. ``created`` is part of the objects' bytes: a retry must pass
-    the same.
+    the same. With a time zone, it is written on the study's own clock if the sources say which that is.
     """
 
     model_name: str

@@ -201,7 +201,7 @@ def _sub_operations(event: Any, instances: list[StoredInstance]) -> Iterator[Any
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run an archive until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m simulator.archive", description=__doc__)
-    parser.add_argument("--ae-title", default="ARCHIVE")
+    parser.add_argument("--ae-title", default="PACS")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
     parser.add_argument("--port", type=int, default=11113, help="0 takes a free one and prints it")
     parser.add_argument("--folder", type=Path, required=True, help="where instances are kept")

@@ -244,6 +244,16 @@ def test_the_acquisition_is_carried_over(tmp_path: Path, layout: str) -> None:
     assert dataset.AcquisitionDateTime == "20260102101500"
 
 
+@pytest.mark.parametrize("offset,content_time", [("+0200", "133000"), ("-0530", "060000"), (None, "113000")])
+def test_the_time_is_of_the_study_s_own_clock(tmp_path: Path, offset: str | None, content_time: str) -> None:
+    geometry = oblique_geometry()
+    sources = write_classic(tmp_path, geometry, TimezoneOffsetFromUTC=offset)
+    provenance = replace(PROVENANCE, created=PROVENANCE.created.replace(tzinfo=datetime.UTC))
+    dataset = derive(virtual_volume(geometry), sources, {}, provenance, ["enhanced_mr"])[0].datasets[0]
+    assert dataset.ContentTime == f"{content_time}.000000"
+    assert dataset.ContributingEquipmentSequence[1].ContributionDateTime == f"20260102{content_time}.000000"
+
+
 def test_lossy_once_lossy_for_ever(tmp_path: Path) -> None:
     geometry = oblique_geometry()
     sources = write_classic(

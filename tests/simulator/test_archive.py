@@ -398,9 +398,9 @@ def test_as_a_process_with_dcmtk_as_scanner(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             ready = process.stdout.readline()
-            match = re.fullmatch(r"archive ARCHIVE ready on 127\.0\.0\.1:(\d+)\n", ready)
+            match = re.fullmatch(r"archive PACS ready on 127\.0\.0\.1:(\d+)\n", ready)
             assert match is not None
-            subprocess.run([storescu, "-aec", "ARCHIVE", "+sd", "127.0.0.1", match[1], str(source)], check=True)
+            subprocess.run([storescu, "-aec", "PACS", "+sd", "127.0.0.1", match[1], str(source)], check=True)
             until(lambda: len(node.received) == 3)
         finally:
             process.send_signal(signal.SIGTERM)
