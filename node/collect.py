@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from node.complete import hold_reasons, missing_roles
+from node.complete import hold_reasons, missing_roles, unusable
 from node.engine import WorkStarter
 from node.header import InstanceHeader
 from node.roles import SeriesFacts, identify
@@ -110,7 +110,7 @@ def judge(session: Session, study: Study, settings: Settings) -> None:
         decision = decisions.get(series.series_instance_uid)
         if decision is not None:
             series.role, series.because = decision.role, decision.because
-    study.held = list(hold_reasons(facts))
+    study.held = [*hold_reasons(facts), *unusable(decisions, facts)]
     study.missing = list(missing_roles(decisions, facts, settings.completeness.required))
     study.missing_optional = list(missing_roles(decisions, facts, settings.completeness.optional))
 

@@ -92,6 +92,25 @@ def hold_reasons(facts: Iterable[SeriesFacts]) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+def unusable(decisions: Mapping[str, RoleDecision], facts: Iterable[SeriesFacts]) -> tuple[str, ...]:
+    """Series that a role needs and that no further instance can mend: none of theirs has pixels, or none a geometry.
+
+    A defective series does not count where another one has its role.
+    """
+    had = {decision.role for decision in decisions.values()}
+    reasons: list[str] = []
+    for one in facts:
+        decision = decisions[one.uid]
+        if decision.role is None and not set(decision.nearly) - had:
+            continue
+        if not any(header.has_pixel_data for header in one.headers):
+            reasons.append(f"{one.name}: no instance has Pixel Data; send it again from the scanner")
+        elif not any(header.orientations for header in one.headers):
+            what = "its geometry is missing: no Image Position and Orientation (Patient)"
+            reasons.append(f"{one.name}: {what}; send it again from the scanner")
+    return tuple(reasons)
+
+
 def _parts(series: SeriesFacts) -> list[str]:
     """Enhanced instances that describe fewer frames than they hold, and concatenations with parts to come."""
     lacks = [

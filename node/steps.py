@@ -99,8 +99,11 @@ def convert(room: Room, study_id: int) -> None:
         try:
             converted = convert_series(paths)
             log.info("study %d: %s read by %s", study_id, role, converted.reader)
-            volumes |= _volumes(role, converted, has_adc_series=Role.ADC in files)
+            volumes |= _volumes(role, converted, has_adc=Role.ADC in volumes)
         except (ConversionError, AdcError) as error:
+            if role is Role.ADC and Role.DWI in files:
+                log.warning("study %d: the scanner's ADC map is not used, it is computed instead: %s", study_id, error)
+                continue
             raise StudyError(f"the {role} series cannot be converted: {error}") from error
     for role, volume in volumes.items():
         save_volume(work.converted(role), volume)
@@ -189,7 +192,7 @@ def _files_by_role(room: Room, study_id: int) -> dict[Role, list[Path]]:
         }
 
 
-def _volumes(role: Role, converted: ConvertedSeries, *, has_adc_series: bool) -> dict[Role, Volume]:
+def _volumes(role: Role, converted: ConvertedSeries, *, has_adc: bool) -> dict[Role, Volume]:
     """What a converted series gives: itself, or for DWI its b=0 image (which guides registration) and the ADC."""
     if role is Role.ADC:
         return {Role.ADC: scanner_adc(converted.volumes[0])}
@@ -197,7 +200,7 @@ def _volumes(role: Role, converted: ConvertedSeries, *, has_adc_series: bool) ->
         return {role: converted.volumes[0]}
     lowest = int(np.argmin(converted.b_values))
     volumes = {Role.DWI: converted.volumes[lowest]}
-    if not has_adc_series:
+    if not has_adc:
         volumes[Role.ADC] = adc_map(converted.b_values, converted.volumes)
     return volumes
 
