@@ -29,7 +29,8 @@ class ModelCard:
     training: tuple[str, ...]
     """The settings and how far they were carried, one plain sentence each."""
     results: tuple[Result, ...]
-    """On heads that training never saw; the first is the model's own, the others its rivals'."""
+    """On heads that training never saw; the first is the model's own, the others its rivals';
+    empty while it is being judged."""
     limits: tuple[str, ...]
 
     @classmethod
@@ -59,9 +60,10 @@ class ModelCard:
             for result in self.results
             for domain, figures in (("whole grid", result.grid), ("brain", result.brain))
         ]
+        judged = self.results[0].subjects if self.results else 0
         return "\n".join([
             f"# {self.name}", "", self.summary, "",
-            f"## On {self.results[0].subjects} subjects of heads never seen in training", "",
+            f"## On {judged} subjects of heads never seen in training", "",
             "Mean (standard deviation) over subjects; definitions in `model/metrics.py`.", "",
             "| method | over | L2 (10⁻⁵) | t-L2 (10⁻⁴) | PSNR (dB) | SSIM (%) |", "|---|---|---|---|---|---|", *rows,
             "", "## Training", "", *(f"- {line}" for line in self.training), f"- Command: `{self.command}`",
