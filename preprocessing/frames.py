@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,7 @@ def read_source(path: Path) -> Source:
         dataset = dcmread(path)
     except InvalidDicomError as error:
         raise ConversionError(path.name, "is not a DICOM file", "Remove it from the series") from error
-    except (EOFError, OSError, ValueError, NotImplementedError) as error:
+    except (EOFError, OSError, ValueError, NotImplementedError, struct.error) as error:
         raise ConversionError(path.name, f"cannot be parsed ({error})", SEND_AGAIN) from error
     if not any(name in dataset for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ConversionError(path.name, "has no pixel data, or is cut off before it", SEND_AGAIN)
