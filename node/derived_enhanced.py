@@ -18,7 +18,9 @@ from node.derived_source import Instance, SourceSeries
 from preprocessing.volume import FloatArray
 
 KIND = "enhanced_mr"
-IMAGE_TYPE = ["DERIVED", "PRIMARY", "T1", "NONE"]
+IMAGE_TYPE = ["DERIVED", "PRIMARY", "T1", "VIRTUAL"]
+"""Value 4 says how the contrast came about (PS3.3 C.8.16.1.4); extensible, no term for synthesis."""
+
 _SERIES_NUMBER_OFFSET = 1000
 
 

@@ -194,6 +194,12 @@ def test_a_missing_orthanc_is_named_with_its_package(tmp_path: Path, monkeypatch
         OrthancProcess(tmp_path, "ORTHANC", 1, 2, 3).start()
 
 
+def test_a_port_that_is_taken_is_an_error_that_names_the_log(tmp_path: Path, node: Node) -> None:
+    taken = OrthancProcess(tmp_path / "o", "ORTHANC", node.port, free_port(), node.port)
+    with pytest.raises(RuntimeError, match=r"did not come up; its log is .*orthanc\.log"):
+        taken.start()
+
+
 def test_a_missing_configuration_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="configuration is not at"):
         OrthancProcess(tmp_path / "o", "ORTHANC", 1, 2, 3, configuration=tmp_path).start()

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
 
 from node.derive import KINDS, DerivedSeries, Provenance, derive, is_ours
-from node.derived_capture import LABEL, burn_in
+from node.derived_capture import burn_in
 from preprocessing.volume import Geometry, Role, Volume
 from tests.node.derived_sources import (
     FRAME_OF_REFERENCE,
@@ -137,6 +137,17 @@ def test_pydicom_simpleitk_and_highdicom_read_the_same_signal(tmp_path: Path, la
     np.testing.assert_allclose(by_highdicom.array[order], expected.array, atol=tolerance)
 
 
+def test_the_window_shows_the_brain_and_whitens_the_brightest_spot(tmp_path: Path) -> None:
+    objects = make(tmp_path)
+    signal = virtual_volume(oblique_geometry()).array
+    brain = signal[signal > 0]
+    enhanced = objects["enhanced_mr"].SharedFunctionalGroupsSequence[0].FrameVOILUTSequence[0]
+    for voi in (enhanced, objects["secondary_capture"]):
+        low, high = voi.WindowCenter - voi.WindowWidth / 2, voi.WindowCenter + voi.WindowWidth / 2
+        assert 0 < low < np.percentile(brain, 5)
+        assert np.percentile(brain, 99) < high <= brain.max() + 1
+
+
 def test_secondary_capture_keeps_the_signal_outside_its_label(tmp_path: Path) -> None:
     dataset = make(tmp_path)["secondary_capture"]
     array = pydicom.dcmread(saved(dataset, tmp_path)).pixel_array
@@ -223,10 +234,10 @@ def test_nobody_takes_it_for_an_acquired_series(tmp_path: Path) -> None:
         referenced = {item.SeriesInstanceUID: len(item.ReferencedInstanceSequence)
                       for item in dataset.ReferencedSeriesSequence}
         assert sorted(referenced.values()) == [3, 10]
+    assert all("VIRTUAL" in dataset.ImageType for dataset in objects.values())
     assert objects["enhanced_mr"].BurnedInAnnotation == "NO"
     assert objects["secondary_capture"].BurnedInAnnotation == "YES"
     assert objects["secondary_capture"].ConversionType == "SYN"
-    assert LABEL in objects["secondary_capture"].ImageType
 
 
 def test_the_injection_reported_is_the_one_that_was_given(tmp_path: Path) -> None:
