@@ -79,25 +79,30 @@ def acquisition_attributes(source: SourceSeries) -> Dataset:
 
 
 def contrast_agents(source: SourceSeries) -> list[Dataset]:
-    """Contrast/Bolus Agent Sequence (PS3.3 C.7.6.4b): what was really injected before the low-dose series."""
+    """Contrast/Bolus Agent Sequence (PS3.3 C.7.6.4b): what was really injected before the low-dose series.
+
+    From the source's own sequence, whose items hold no more than a code in classic MR, or from the agent's name in
+    words. Empty if the source says nothing.
+    """
     header = source.header
-    if header.get("ContrastBolusAgentSequence"):
-        agents = [_standard_only(item) for item in header.ContrastBolusAgentSequence]
-        if all("ContrastBolusAgentNumber" in agent for agent in agents):  # absent in classic MR, which shares the tag
-            return agents
+    agents = [_standard_only(item) for item in header.get("ContrastBolusAgentSequence") or []]
     text = str(header.get("ContrastBolusAgent") or "").strip()
-    if not text:
-        return []
-    value = next((value for word, value in _AGENTS.items() if word in text.casefold()), None)
-    agent = CodedConcept(value, "SCT", _AGENT_MEANINGS[value]) if value else codes.SCT.ContrastAgent
-    item = Dataset()
-    item.update(CodedConcept.from_code(agent))
-    item.ContrastBolusAgentNumber = 1
-    item.ContrastBolusAdministrationRouteSequence = [CodedConcept.from_code(codes.SCT.IntravenousRoute)]
-    item.ContrastBolusIngredientCodeSequence = [CodedConcept.from_code(codes.cid13.Gadolinium)]
-    item.ContrastBolusVolume = header.get("ContrastBolusVolume")
-    item.ContrastBolusIngredientConcentration = header.get("ContrastBolusIngredientConcentration")
-    return [item]
+    if not agents and text:
+        known = next((value for word, value in _AGENTS.items() if word in text.casefold()), None)
+        code = CodedConcept(known, "SCT", _AGENT_MEANINGS[known]) if known else codes.SCT.ContrastAgent
+        agents = [Dataset()]
+        agents[0].update(CodedConcept.from_code(code))
+    for number, agent in enumerate(agents, start=1):
+        for keyword, value in (
+            ("ContrastBolusAgentNumber", number),
+            ("ContrastBolusAdministrationRouteSequence", [CodedConcept.from_code(codes.SCT.IntravenousRoute)]),
+            ("ContrastBolusIngredientCodeSequence", [CodedConcept.from_code(codes.cid13.Gadolinium)]),
+            ("ContrastBolusVolume", header.get("ContrastBolusVolume")),
+            ("ContrastBolusIngredientConcentration", header.get("ContrastBolusIngredientConcentration")),
+        ):
+            if not agent.get(keyword):
+                setattr(agent, keyword, value)
+    return agents
 
 
 def contrast_usage(agents: list[Dataset]) -> list[Dataset]:

@@ -12,6 +12,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from simulator.archive_index import StoredInstance
 
 _NO_ANSWER = "no answer"
+_CONNECTION_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def send(instances: Iterable[StoredInstance], peer: Peer, calling_ae_title: str)
     if not waiting:
         return SendResult((), {})
     entity = AE(calling_ae_title)
+    entity.connection_timeout = _CONNECTION_SECONDS
     association = entity.associate(peer.host, peer.port, contexts_for(waiting), ae_title=peer.ae_title)
     sent: list[str] = []
     failed: dict[str, str] = {}

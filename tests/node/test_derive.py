@@ -246,6 +246,17 @@ def test_the_injection_reported_is_the_one_that_was_given(tmp_path: Path) -> Non
     assert agent.ContrastBolusVolume == 3.5
 
 
+def test_an_agent_given_as_a_code_alone_is_completed(tmp_path: Path) -> None:
+    geometry = oblique_geometry()
+    agent = Dataset()
+    agent.CodeValue, agent.CodingSchemeDesignator, agent.CodeMeaning = "407976008", "SCT", "Gadobutrol"
+    sources = write_classic(tmp_path, geometry, ContrastBolusAgentSequence=[agent])
+    dataset = derive(virtual_volume(geometry), sources, {}, PROVENANCE, ["enhanced_mr"])[0].datasets[0]
+    assert dataset.ContrastBolusAgentSequence[0].CodeMeaning == "Gadobutrol"
+    assert dataset.ContrastBolusAgentSequence[0].ContrastBolusVolume == 3.5
+    assert errors_of_checker(dataset, tmp_path) == []
+
+
 @SOURCES
 def test_the_acquisition_is_carried_over(tmp_path: Path, layout: str) -> None:
     dataset = make(tmp_path, layout)["enhanced_mr"]

@@ -407,3 +407,26 @@ def test_as_a_process_with_dcmtk_as_scanner(tmp_path: Path) -> None:
             assert process.wait(timeout=20) == 0
     kept = {hashlib.sha256(pydicom.dcmread(path).PixelData).hexdigest() for path in (tmp_path / "kept").rglob("*.dcm")}
     assert kept == {hashlib.sha256(instance(number).PixelData).hexdigest() for number in range(3)}
+
+
+def test_dcmtk_queries_and_retrieves(archive: Archive, tmp_path: Path) -> None:
+    store(archive, *[instance(number) for number in range(5)])
+    keys = ["-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={STUDY}", "-k", "SeriesInstanceUID"]
+    found = dcmtk("findscu", "-S", "-aec", "ARCHIVE", *keys, "127.0.0.1", str(archive.port))
+    assert f"[{STUDY}.0]" in found
+    assert f"[{STUDY}.1]" in found
+    keys = ["-k", "QueryRetrieveLevel=SERIES", "-k", f"StudyInstanceUID={STUDY}", "-k", f"SeriesInstanceUID={STUDY}.1"]
+    dcmtk("getscu", "-S", "-aec", "ARCHIVE", "-od", str(tmp_path), *keys, "127.0.0.1", str(archive.port))
+    got = [pydicom.dcmread(path) for path in tmp_path.iterdir() if path.is_file()]
+    assert {dataset.SOPInstanceUID for dataset in got} == {instance(3).SOPInstanceUID, instance(4).SOPInstanceUID}
+    assert all(dataset.PatientName == "Müller^Jörg" for dataset in got)
+
+
+def dcmtk(program: str, *arguments: str) -> str:
+    """What the tool prints; it must succeed."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.fail(f"{program} is missing: install the Debian package dcmtk")
+    result = subprocess.run([path, *arguments], capture_output=True, text=True, errors="replace")
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
