@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 
+import pydicom.config
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -32,6 +33,8 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # A warning about a malformed value would write that value, a name perhaps, into the log.
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     held = durable.lock(settings)
     engine = open_database(settings)
     ready(engine)

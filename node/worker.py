@@ -15,6 +15,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
+import pydicom.config
+
 from node.errors import CancelledError, StudyError
 from node.settings import Settings
 
@@ -88,6 +90,7 @@ def _serve(settings: Settings, pipe: Connection) -> None:
     """The child's life: read a step's name, do it, answer, until the parent is gone."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # as in node.service
     from node import steps  # loads torch and SimpleITK: in this process only
 
     room = steps.Room.open(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,22 +25,23 @@ def free_port() -> int:
 ConfigMaker = Callable[..., Path]
 
 
+def write_config(folder: Path, **lines: object) -> Path:
+    """The shipped config.toml in ``folder``, on free ports, with some ``key = value`` lines replaced."""
+    path = folder / "config.toml"
+    text = (ROOT / "config.toml").read_text()
+    text = text.replace("port = 11112", f"port = {free_port()}").replace("port = 11113", f"port = {free_port()}")
+    for key, value in lines.items():
+        old = [line for line in text.splitlines() if line.split("=")[0].strip() == key]
+        assert len(old) == 1, f"{key} stands {len(old)} times in config.toml"
+        text = text.replace(old[0], f"{key} = {value}")
+    path.write_text(text)
+    return path
+
+
 @pytest.fixture
 def make_config(tmp_path: Path) -> ConfigMaker:
-    """The shipped config.toml in a folder of its own, on free ports, with some ``key = value`` lines replaced."""
-
-    def make(**lines: object) -> Path:
-        path = tmp_path / "config.toml"
-        text = (ROOT / "config.toml").read_text()
-        text = text.replace("port = 11112", f"port = {free_port()}").replace("port = 11113", f"port = {free_port()}")
-        for key, value in lines.items():
-            old = [line for line in text.splitlines() if line.split("=")[0].strip() == key]
-            assert len(old) == 1, f"{key} stands {len(old)} times in config.toml"
-            text = text.replace(old[0], f"{key} = {value}")
-        path.write_text(text)
-        return path
-
-    return make
+    """Writes a configuration into the test's own folder."""
+    return partial(write_config, tmp_path)
 
 
 @pytest.fixture

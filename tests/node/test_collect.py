@@ -22,7 +22,6 @@ from tests.conftest import ConfigMaker
 from tests.mr_slices import mr_slice
 
 
-
 @pytest.fixture
 def settings(make_config: ConfigMaker) -> Settings:
     return load_settings(make_config(required='["t1", "low_dose"]', optional='["flair"]'))
@@ -120,7 +119,7 @@ def test_two_patients_in_one_study_fail_with_that_reason(collector, engine, tmp_
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"PixelData": None}, "pixel"),
+        ({"PixelData": None}, "Pixel Data"),
         ({"ImagePositionPatient": None, "ImageOrientationPatient": None}, "geometry"),
         ({"Modality": "CT"}, "not an MR study"),
     ],

@@ -1,0 +1,45 @@
+"""`quarterdose simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(simulate)
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="The folder that gets one subfolder for each subject.")],
+    subjects: Annotated[int, typer.Option(min=1, help="How many patients.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first patient's seed; the same seed gives the same bytes.")] = 0,
+    anatomy: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="A folder of head label maps to start from.")
+    ] = None,
+    from_nifti: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False,
+            help="Instead of simulating: a real patient's t1.nii.gz, t1ce.nii.gz and flair.nii.gz, to be wrapped.",
+        ),
+    ] = None,
+) -> None:
+    """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI."""
+    from simulator.nifti import wrap_nifti  # loads much; no other command should wait for it
+    from simulator.study import Scanner, simulate_subject, write_study
+
+    if from_nifti is not None:
+        names = ("t1.nii.gz", "flair.nii.gz", "t1ce.nii.gz")
+        study = wrap_nifti(*(from_nifti / name for name in names), out, seed=seed)
+        typer.echo(f"{study.folder}")
+        return
+    with Progress() as bar:
+        task = bar.add_task("simulating", total=subjects)
+        for number in range(seed, seed + subjects):
+            study = write_study(simulate_subject(number, anatomy), out, Scanner())
+            bar.update(task, advance=1, description=f"{study.folder.name}")
+    typer.echo(f"{subjects} studies are in {out}")

@@ -1,0 +1,285 @@
+"""The whole path on one machine: a simulated patient, an archive that stands for the PACS, and this node.
+
+scanner → archive → (routing) → node → archive: what `quarterdose demo` shows, step by step.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from simulator.study import Scanner, StudyFiles, simulate_subject, write_study
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from model.metrics import l2, psnr
+from node.database import open_database
+from node.files import DataFolder
+from node.panel import Column, draw_panel
+from node.report import describe_study
+from node.scu import Outgoing, Peer, SendError, StorageScu, echo
+from node.settings import Settings, load_settings
+from node.states import State
+from node.tables import Study
+from preprocessing.convert import convert_series
+from preprocessing.grid import NETWORK_GRID
+from preprocessing.normalise import scale_of
+from preprocessing.resample import resample
+from preprocessing.study import PreparedStudy
+from preprocessing.volume import FloatArray, Role, Volume
+from simulator.archive import Archive
+from simulator.archive_send import Peer as RoutePeer
+from simulator.orthanc import OrthancProcess
+
+_START_SECONDS = 60.0
+_GIVE_UP_SECONDS = 900.0
+
+class DemoError(Exception):
+    """The demonstration did not reach its end; the text says where and which log tells more."""
+
+
+class Pacs(Protocol):
+    """What the demonstration needs of a PACS beyond DICOM."""
+
+    def files(self, study_instance_uid: str, into: Path) -> list[Path]:
+        """Everything it holds of a study, as files."""
+
+
+@dataclass(frozen=True)
+class ArchivePacs:
+    """The simulator's archive, in this process."""
+
+    archive: Archive
+
+    def files(self, study_instance_uid: str, into: Path) -> list[Path]:
+        return [instance.path for instance in self.archive.index.of_study(study_instance_uid)]
+
+
+@dataclass(frozen=True)
+class OrthancPacs:
+    """A real Orthanc, asked over REST."""
+
+    orthanc: OrthancProcess
+
+    def files(self, study_instance_uid: str, into: Path) -> list[Path]:
+        into.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for instance in self.orthanc.instances(study_instance_uid):
+            paths.append(into / f"{instance['ID']}.dcm")
+            paths[-1].write_bytes(self.orthanc.get_bytes(f"/instances/{instance['ID']}/file"))
+        return paths
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where everything of one demonstration lies, under one folder that is made anew."""
+
+    folder: Path
+    config: Path
+    settings: Settings
+
+    @classmethod
+    def build(cls, folder: Path, config: Path) -> Stage:
+        """Copy the configuration into an empty folder, so that the node's data lie there too.
+
+        Raises DemoError when the folder holds something that is not an earlier demonstration.
+        """
+        if folder.exists() and any(folder.iterdir()) and not (folder / "config.toml").exists():
+            raise DemoError(f"{folder} holds something else; name another folder with --out")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        shutil.copy(config, folder / "config.toml")
+        return cls(folder, folder / "config.toml", load_settings(folder / "config.toml"))
+
+    @property
+    def pacs(self) -> Peer:
+        """The configuration's first destination, as the scanner calls it."""
+        place = self.settings.destination[0]
+        return Peer(place.ae_title, place.host, place.port, "SCANNER")
+
+
+@contextmanager
+def running(stage: Stage, pacs: str) -> Iterator[Pacs]:
+    """The node and a PACS, ``archive`` or ``orthanc``, up and answering; both stopped at the end."""
+    with ExitStack() as stack:
+        place, receiver = stage.settings.destination[0], stage.settings.receiver
+        holder: Pacs
+        if pacs == "orthanc":
+            web_port = place.port + 1000
+            orthanc = OrthancProcess(
+                stage.folder / "orthanc", place.ae_title, place.port, web_port, receiver.port,
+                node_ae_title=stage.settings.node.ae_title, peers={"SCANNER": 11199},
+            )  # fmt: skip
+            holder = OrthancPacs(stack.enter_context(orthanc))
+        else:
+            node = RoutePeer(stage.settings.node.ae_title, receiver.host, receiver.port)
+            archive = Archive(place.ae_title, place.port, stage.folder / "archive", route_to=[node])
+            holder = ArchivePacs(stack.enter_context(archive))
+        stack.enter_context(_node(stage))
+        yield holder
+
+
+@contextmanager
+def _node(stage: Stage) -> Iterator[None]:
+    log = (stage.folder / "node.log").open("wb")
+    command = [sys.executable, "-m", "node.cli", "run", "--config", str(stage.config)]
+    process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own interpreter and module
+    receiver = stage.settings.receiver
+    us = Peer(stage.settings.node.ae_title, receiver.host, receiver.port, receiver.calling_ae_titles[0], 5.0)
+    try:
+        end = time.monotonic() + _START_SECONDS
+        while not _answers(us):
+            if process.poll() is not None or time.monotonic() > end:
+                raise DemoError(f"the node did not come up; {stage.folder / 'node.log'} says why")
+            time.sleep(0.2)
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        log.close()
+
+
+def _answers(peer: Peer) -> bool:
+    try:
+        echo(peer)
+    except SendError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where everything is, and how good it is against the full dose that was simulated too."""
+
+    folder: Path
+    panel: Path
+    key: str
+    virtual_psnr: float
+    low_dose_psnr: float
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        config = self.folder / "config.toml"
+        return [
+            f"  picture         {self.panel}",
+            f"  node's data     {self.folder / 'var'}  (log: {self.folder / 'node.log'})",
+            f"  inside the brain, against the full dose: virtual {self.virtual_psnr:.1f} dB, "
+            f"low dose as it is {self.low_dose_psnr:.1f} dB",
+            "next:",
+            f"  quarterdose studies show {self.key[:8]} --config {config}",
+            "  quarterdose demo --seed 2          another patient",
+            "  quarterdose demo --pacs orthanc    the same against a real Orthanc",
+        ]
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One run. ``say`` gets a line for each step, ``progress`` what is being done and the share of it, 0 … 1."""
+
+    out: Path
+    config: Path
+    pacs: str
+    seed: int
+    anatomy: Path | None
+    say: Callable[[str], None]
+    progress: Callable[[str, float], None]
+
+    def run(self) -> Result:
+        """Do it all. Raises DemoError, with where to look, when it does not reach the end."""
+        stage = Stage.build(self.out, self.config)
+        self.say(f"simulating patient {self.seed}")
+        subject = simulate_subject(self.seed, self.anatomy)
+        truth = write_study(subject, stage.folder / "scanner", Scanner(), self.progress)
+        files = sorted(truth.folder.rglob("*.dcm"))
+        self.say(f"the scanner has made {len(files)} instances")
+        self.say(f"starting the node and {'a real Orthanc' if self.pacs == 'orthanc' else 'the archive'}")
+        with running(stage, self.pacs) as pacs:
+            self.say(f"the scanner sends to {stage.pacs}, which routes to {stage.settings.node.ae_title}")
+            self._send(stage, files)
+            report = self._watch(stage, truth.study_instance_uid)
+            virtual = self._fetch(stage, pacs, report)
+        self.say("drawing the picture")
+        return compare(stage, truth, virtual, report["key"])
+
+    def _send(self, stage: Stage, files: list[Path]) -> None:
+        outgoing = [Outgoing.of(path) for path in files]
+        with StorageScu(stage.pacs, outgoing) as scu:
+            for done, file in enumerate(outgoing, 1):
+                scu.store(file)
+                self.progress("sending to the PACS", done / len(outgoing))
+
+    def _watch(self, stage: Stage, study_instance_uid: str) -> dict[str, Any]:
+        """Tell every event of the study as it happens, until it is delivered; returns its report."""
+        engine = open_database(stage.settings)
+        told = 0
+        end = time.monotonic() + _GIVE_UP_SECONDS
+        while time.monotonic() < end:
+            with Session(engine) as session:
+                study = session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+                report = describe_study(session, study) if study else None
+            if report is not None:
+                for event in report["events"][told:]:
+                    self.say(f"{event['what']}: {event['why']}")
+                told = len(report["events"])
+                self.progress(report["doing"] or report["state"].lower(), report["progress"])
+                if report["state"] == State.DELIVERED:
+                    return report
+                if report["state"] in (State.FAILED, State.INCOMPLETE, State.CANCELLED):
+                    raise DemoError(f"the study is {report['state']}: {report['reason']}")
+            time.sleep(0.25)
+        raise DemoError(f"not delivered within {_GIVE_UP_SECONDS:g} s; {stage.folder / 'node.log'} tells more")
+
+    def _fetch(self, stage: Stage, pacs: Pacs, report: dict[str, Any]) -> list[Path]:
+        """The virtual series as the PACS holds it."""
+        wanted = {made["series_instance_uid"] for made in report["derived"] if made["kind"] == "enhanced_mr"}
+        held = pacs.files(report["study_instance_uid"], stage.folder / "from-pacs")
+        found = [path for path in held if dcmread(path, stop_before_pixels=True).SeriesInstanceUID in wanted]
+        if not found:
+            raise DemoError("the node says that it delivered, but the PACS does not hold the virtual series")
+        self.say(f"the PACS holds {len(held)} instances of the study, {len(found)} of them virtual")
+        return found
+
+
+def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str) -> Result:
+    """Draw the panel from what the node prepared and from the virtual series as the PACS holds it, and measure."""
+    work = DataFolder(stage.settings.node.data).work(key, 1)
+    prepared = PreparedStudy.load(work.prepared)
+    brain, inputs = prepared.brain, dict(zip(prepared.channels, prepared.input, strict=True))
+    scale = prepared.scales[Role.LOW_DOSE]
+
+    def on_grid(volume: Volume) -> FloatArray:
+        return resample(volume, like=NETWORK_GRID, transform=prepared.transforms[Role.LOW_DOSE]).array
+
+    full = on_grid(convert_series(sorted(truth.full_dose.glob("*.dcm"))).volumes[0])
+    full = np.where(brain, scale_of(full, brain, scale.clip_low, scale.clip_high).to_unit(full), 0).astype(np.float32)
+    virtual = on_grid(convert_series(virtual_files).volumes[0])
+    virtual = np.where(brain, scale.to_unit(virtual), 0).astype(np.float32)
+    bright = _window(full, brain)
+    columns = [
+        Column("T1", inputs[Role.T1], *_window(inputs[Role.T1], brain)),
+        Column("T2-FLAIR", inputs[Role.FLAIR], *_window(inputs[Role.FLAIR], brain)),
+        Column("ADC", inputs[Role.ADC], *_window(inputs[Role.ADC], brain)),
+        Column("low-dose T1ce", inputs[Role.LOW_DOSE], *bright),
+        Column("virtual T1ce", virtual, *bright),
+        Column("full-dose T1ce", full, *bright),
+    ]
+    panel = stage.folder / "panel.png"
+    draw_panel(panel, columns, brain, on_grid(truth.lesion) > 0.5)
+    return Result(
+        stage.folder, panel, key, psnr(l2(virtual, full, brain)), psnr(l2(inputs[Role.LOW_DOSE], full, brain))
+    )
+
+
+def _window(image: FloatArray, brain: NDArray[np.bool_]) -> tuple[float, float]:
+    low, high = np.percentile(image[brain], [0.5, 99.7])
+    return float(low), float(high)

@@ -1,0 +1,80 @@
+"""kill -9 in every phase of a study's life: nothing that was acknowledged is lost, and one series comes out, once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node.database import open_database
+from node.scu import Outgoing, SendError, StorageScu
+from node.states import State
+from node.tables import Instance, Study
+from simulator.archive import Archive
+from simulator.archive_faults import Faults
+from tests.conftest import ConfigMaker
+from tests.system.node_process import NodeProcess
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(900)
+
+
+def state(engine: Engine) -> str | None:
+    with Session(engine) as session:
+        return session.scalar(select(Study.state))
+
+
+def test_a_study_survives_a_kill_in_every_phase(make_config: ConfigMaker, glioma: list[Path], tmp_path: Path):
+    config = make_config(required='["t1", "flair", "low_dose"]', recovery_attempts=10, first_retry_seconds=1.0)
+    node = NodeProcess(config)
+    engine = open_database(node.settings)
+    archive = Archive("PACS", node.settings.destination[0].port, tmp_path / "archive")
+    # The last answer is held back, so that there is a moment between sending and knowing.
+    archive.order(Faults(hang_seconds=1.5))
+    with archive:
+        node.start()
+        acknowledged = _kill_while_receiving(node, engine, glioma)
+        node.start()
+        assert acknowledged <= {row.sop_instance_uid for row in _instances(engine)}
+        node.send(glioma)  # what any PACS does with what was not acknowledged, and with the rest
+        for phase in (State.CONVERTING, State.PREPARING, State.SYNTHESISING, State.DERIVING, State.DELIVERING):
+            eventually(lambda phase=phase: state(engine) == phase, 240, every=0.01)
+            node.kill()
+            node.start()
+        with node:
+            eventually(lambda: state(engine) == State.DELIVERED, 120)
+            report = node.study(node.studies()[0]["key"])
+    assert len(_instances(engine)) == len(glioma), "none missing, none twice"
+    assert [series["kind"] for series in report["derived"]] == ["enhanced_mr"]
+    [delivery] = report["derived"][0]["deliveries"]
+    assert delivery["state"] == "SENT"
+    assert archive.received() == {delivery["sop_instance_uid"]: 1}
+
+
+def _kill_while_receiving(node: NodeProcess, engine: Engine, files: list[Path]) -> set[str]:
+    """Kill the node in the middle of a transfer; returns what it had acknowledged."""
+    acknowledged: set[str] = set()
+
+    def send() -> None:
+        outgoing = [Outgoing.of(path) for path in files]
+        with contextlib.suppress(SendError), StorageScu(node.peer, outgoing) as scu:
+            for file in outgoing:
+                scu.store(file)
+                acknowledged.add(file.sop_instance_uid)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    eventually(lambda: len(_instances(engine)) >= 20, 60, every=0.01)
+    node.kill()
+    sender.join(timeout=60)
+    assert 20 <= len(acknowledged) < len(files), "it was killed in the middle"
+    return acknowledged
+
+
+def _instances(engine: Engine) -> list[Instance]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Instance)))
