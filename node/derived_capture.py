@@ -13,7 +13,7 @@ from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 
 from node.derived_frames import frame_groups, set_dimensions, set_pixels, shared_geometry
 from node.derived_header import derivation_codes, describe, start_object
-from node.derived_pixels import MAXIMUM, StoredPixels, quantise, window_for
+from node.derived_pixels import StoredPixels, quantise, window_for
 from node.derived_provenance import Provenance
 from node.derived_source import Instance, SourceSeries
 from preprocessing.volume import FloatArray
@@ -21,7 +21,6 @@ from preprocessing.volume import FloatArray
 KIND = "secondary_capture"
 LABEL = "VIRTUAL"
 _SERIES_NUMBER_OFFSET = 2000
-_FEWEST_LEVELS = 500
 _LABEL_HEIGHT = 1 / 18  # of the picture, as overlays in viewers are
 _SMALLEST_FONT = 9  # pixels: below, the letters are no longer told apart
 
@@ -38,8 +37,9 @@ def secondary_capture(
     dataset.BurnedInAnnotation = "YES"
     dataset.DerivationDescription = describe(provenance)
     dataset.DerivationCodeSequence = derivation_codes()
+    # The IOD allows no slope but 1 (PS3.3 C.8.6.3): one that was needed is dropped, for this is a picture.
     dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = "0", "1", "US"
-    stored = _picture(array)
+    stored = quantise(array).stored
     window = window_for(stored)
     dataset.WindowCenter, dataset.WindowWidth = window.center, window.width
     dataset.SharedFunctionalGroupsSequence = [shared_geometry(source)]
@@ -48,16 +48,6 @@ def secondary_capture(
     set_dimensions(dataset, provenance, KIND)
     set_pixels(dataset, StoredPixels(burn_in(stored), "1"))
     return dataset
-
-
-def _picture(array: FloatArray) -> NDArray[np.uint16]:
-    """The signal rounded to whole numbers; a scale first, if that would lose grey levels or overflow.
-
-    The IOD allows no rescale slope but 1 (PS3.3 C.8.6.3), so a scale that is needed is lost: this is a picture.
-    """
-    if _FEWEST_LEVELS <= float(array.max(initial=0.0)) <= MAXIMUM:
-        return quantise(array, slope=1.0).stored
-    return quantise(array).stored
 
 
 def burn_in(stored: NDArray[np.uint16]) -> NDArray[np.uint16]:

@@ -39,10 +39,11 @@ def enhanced_mr(
     agents = contrast_agents(source)
     if agents:
         dataset.ContrastBolusAgentSequence = agents
-    pixels = quantise(array)
+    pixels, window = quantise(array), window_for(array)
+    dataset.WindowCenter, dataset.WindowWidth = window.center, window.width  # for viewers that do not look into groups
     groups = shared_geometry(source)
     groups.update(acquisition_groups(source))
-    set_value_transformation(groups, pixels, window_for(array))
+    set_value_transformation(groups, pixels, window)
     groups.FrameAnatomySequence = [_anatomy()]
     groups.MRImageFrameTypeSequence = [_frame_type()]
     if agents:

@@ -12,6 +12,7 @@ from pydicom.valuerep import format_number_as_ds
 from preprocessing.volume import FloatArray
 
 MAXIMUM = 65535
+_FEWEST_LEVELS = 500
 
 
 @dataclass(frozen=True)
@@ -30,20 +31,20 @@ class Window:
     width: str
 
 
-def quantise(signal: FloatArray, slope: float | None = None) -> StoredPixels:
-    """Store the signal to within half a slope: if none is given, the smallest power of two that holds its maximum.
+def quantise(signal: FloatArray) -> StoredPixels:
+    """Store the signal to within half a slope.
 
-    A power of two, because no viewer rounds it. Below zero is stored as zero: a magnitude image has no negative signal.
-    Raises ``ValueError`` if not finite.
+    The slope is 1 wherever that leaves enough grey levels, because some viewers overlook the slope of a multi-frame
+    image; otherwise it is the smallest power of two that holds the maximum, because nobody rounds that. Below zero is
+    stored as zero: a magnitude image has no negative signal. Raises ``ValueError`` if not finite.
     """
     if not np.isfinite(signal).all():
         raise ValueError("the virtual volume holds values that are not finite")
-    if slope is None:
-        highest = float(signal.max(initial=0.0))
-        slope = 2.0 ** math.ceil(math.log2(highest / MAXIMUM)) if highest > 0 else 1.0
-    text = format_number_as_ds(slope)
-    stored = np.rint(np.asarray(signal, np.float64) / float(text)).clip(0, MAXIMUM).astype(np.uint16)
-    return StoredPixels(stored, text)
+    highest = float(signal.max(initial=0.0))
+    whole = highest == 0 or _FEWEST_LEVELS <= highest <= MAXIMUM
+    slope = format_number_as_ds(1.0 if whole else 2.0 ** math.ceil(math.log2(highest / MAXIMUM)))
+    stored = np.rint(np.asarray(signal, np.float64) / float(slope)).clip(0, MAXIMUM).astype(np.uint16)
+    return StoredPixels(stored, slope)
 
 
 def window_for(signal: NDArray[np.generic]) -> Window:
