@@ -46,9 +46,9 @@ class ConvertedSeries:
     """A series as volumes on one grid.
 
     ``b_values`` has one entry per volume in s/mm², ascending, 0 for what is not diffusion. Several directions or
-    repeats at one b-value are one volume here: their voxelwise geometric mean, the trace-weighted image, whose logarithm is the
-    mean of theirs so that the fitted ADC is the mean diffusivity. ``adc`` is the scanner's own map, in the header's
-    units, when the series is or contains one. ``reader`` names who read the pixels and why.
+    repeats at one b-value are one volume here: their voxelwise geometric mean, the trace-weighted image, whose
+    logarithm is the mean of theirs so that the fitted ADC is the mean diffusivity. ``adc`` is the scanner's own map,
+    in the header's units, when the series is or contains one. ``reader`` names who read the pixels and why.
     """
 
     volumes: tuple[Volume, ...]
