@@ -261,7 +261,7 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
         return resample(volume, like=NETWORK_GRID, transform=prepared.transforms[Role.LOW_DOSE]).array
 
     full = on_grid(convert_series(sorted(truth.full_dose.glob("*.dcm"))).volumes[0])
-    full = np.where(brain, scale_of(full, brain, scale.clip_low, scale.clip_high).to_unit(full), 0).astype(np.float32)
+    full = np.where(brain, scale_of(full, brain, scale.low, scale.high).to_unit(full), 0).astype(np.float32)
     virtual = on_grid(convert_series(virtual_files).volumes[0])
     virtual = np.where(brain, scale.to_unit(virtual), 0).astype(np.float32)
     bright = _window(full, brain)

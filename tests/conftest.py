@@ -25,9 +25,9 @@ def free_port() -> int:
 ConfigMaker = Callable[..., Path]
 
 
-def write_config(folder: Path, **lines: object) -> Path:
-    """The shipped config.toml in ``folder``, on free ports, with some ``key = value`` lines replaced."""
-    path = folder / "config.toml"
+def write_config(where: Path, /, **lines: object) -> Path:
+    """The shipped config.toml in the folder ``where``, on free ports, with some ``key = value`` lines replaced."""
+    path = where / "config.toml"
     text = (ROOT / "config.toml").read_text()
     text = text.replace("port = 11112", f"port = {free_port()}").replace("port = 11113", f"port = {free_port()}")
     for key, value in lines.items():
