@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from preprocessing.grid import template, template_brain
-from preprocessing.resample import Matrix, isotropic, matrix_of, resample
+from preprocessing.resample import Matrix, inverse, isotropic, matrix_of, resample
 from preprocessing.volume import Geometry, Volume, from_sitk, to_sitk
 
 BINS = 32
@@ -25,6 +25,7 @@ SEARCH, COARSE, FINE = 8.0, 4.0, 2.0  # mm, the fixed image's grids
 SHIFTS = list(product((-15.0, 0.0, 15.0), (-20.0, 0.0, 20.0), (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)))  # mm
 NODS = (-0.25, 0.0, 0.25)  # radians about the left-right axis, the head's easiest rotation
 STARTS = 4
+OVERLAP = 0.25  # share of the brain's region that a series must show; a slab may show no more
 SHORTEST = 4  # voxels that ITK's recursive filter needs along an axis
 MARGIN = 8.0  # mm of scalp and skull around the brain: their edges help, the neck and jaw move on their own
 
@@ -47,7 +48,12 @@ def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume) -> Matr
     )
     start = _pose(centre, (0.0, 0.0, 0.0), 0.0)
     poses = [_pose(centre, shift, nod) for shift in SHIFTS for nod in NODS]
-    promising = [start, *sorted(poses, key=search.cost)[:STARTS]]
+    promising = [pose for pose in (start, *sorted(poses, key=search.cost)[:STARTS]) if search.overlap(pose) >= OVERLAP]
+    if not promising:
+        raise RegistrationError(
+            f"cannot align {search.names}: they do not overlap in space. Check that both series are of the same study "
+            "and that their positions in the headers are true."
+        )
     arrived = min((coarse.optimise(search.optimise(pose, step=4.0), step=2.0) for pose in promising), key=coarse.cost)
     moved = fine.optimise(arrived, step=0.5)
     return matrix_of(min((start, moved), key=fine.cost))  # ``min`` keeps the first, the start, when they are equal
@@ -88,19 +94,25 @@ class _Level:
         self.mask = sitk.GetImageFromArray(inside.astype(np.uint8))
         self.mask.CopyInformation(self.fixed)
         self.moving = to_sitk(_smoothed(moving, smooth))
+        index = np.argwhere(inside)[:: max(1, int(inside.sum()) // 2000), ::-1]
+        self.points = grid.affine @ np.c_[index, np.ones(len(index))].T
+        self.to_moving = inverse(from_sitk(self.moving).geometry.affine)
         self.share = min(1.0, SAMPLES / max(1, int(inside.sum())))
         self.names = f"{moving.source or 'the moving image'} to {fixed.source or 'the fixed image'}"
 
     def cost(self, transform: sitk.Transform) -> float:
-        """Minus the mutual information, infinite where the images do not overlap."""
+        """Minus the mutual information; infinite where the images hardly overlap, for there it means nothing."""
+        if self.overlap(transform) < OVERLAP:
+            return float("inf")
         method = self._method()
         method.SetInitialTransform(transform)
-        try:
-            return float(method.MetricEvaluate(self.fixed, self.moving))
-        except RuntimeError as error:
-            if "map outside" in str(error) or "Too many samples" in str(error):
-                return float("inf")
-            raise
+        return float(method.MetricEvaluate(self.fixed, self.moving))
+
+    def overlap(self, transform: sitk.Transform) -> float:
+        """The share of the fixed region that falls inside the moving image."""
+        index = self.to_moving @ matrix_of(transform) @ self.points
+        size = np.asarray(self.moving.GetSize())[:, None]
+        return float(((index[:3] >= -0.5) & (index[:3] <= size - 0.5)).all(axis=0).mean())
 
     def optimise(self, start: sitk.Transform, step: float) -> sitk.Transform:
         """The transform of ``start``'s kind with the lowest cost near it; ``step`` is the first step in mm."""
