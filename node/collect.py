@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from node.complete import hold_reasons, missing_roles, unusable
 from node.engine import WorkStarter
-from node.header import InstanceHeader
-from node.roles import SeriesFacts, identify
+from node.header.instance import InstanceHeader
+from node.roles.identify import SeriesFacts, identify
 from node.settings import Settings
 from node.states import COLLECTING, State, move
 from node.tables import Event, Study, now

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from node.gaps import gaps, slice_number
-from node.header_frames import Stack
-from node.roles import RoleDecision
-from node.series_facts import SAME_PLACE_MM, SeriesFacts, places
+from node.header.frames import Stack
+from node.roles.identify import RoleDecision
+from node.roles.series_facts import SAME_PLACE_MM, SeriesFacts, places
 from preprocessing.volume import Role
 
 

@@ -24,7 +24,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from node.files import DataFolder, safe_name, write_durably
-from node.header import HeaderError, InstanceHeader, scan
+from node.header.instance import HeaderError, InstanceHeader, scan
 from node.settings import Settings
 from node.states import State, move
 from node.tables import Event, Instance, Quarantined, Series, Study, now

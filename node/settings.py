@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
-from node.role_rules import RoleRules
+from node.roles.rules import RoleRules
 from preprocessing.volume import Role
 
 DEFAULT_CONFIG = "config.toml"

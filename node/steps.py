@@ -26,8 +26,8 @@ from model.store import Model, WeightsError, best_for
 from model.synthesise import synthesise as run_network
 from node.database import open_database
 from node.deliver import QUEUED
-from node.derive import DerivedSeries, Provenance
-from node.derive import derive as make_series
+from node.derive.series import DerivedSeries, Provenance
+from node.derive.series import derive as make_series
 from node.errors import StudyError
 from node.files import DataFolder, Work, write_durably
 from node.settings import Settings

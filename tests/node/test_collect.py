@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from node import actions
 from node.collect import Collector
 from node.engine import WorkStarter
-from node.header import scan
+from node.header.instance import scan
 from node.receive import record_instance
 from node.settings import Settings, load_settings
 from node.states import State, TransitionError

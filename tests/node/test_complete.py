@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.complete import hold_reasons, missing_roles, missing_slices
-from node.header import InstanceHeader, scan
-from node.header_frames import Stack
-from node.roles import RoleDecision, SeriesFacts
+from node.header.frames import Stack
+from node.header.instance import InstanceHeader, scan
+from node.roles.identify import RoleDecision, SeriesFacts
 from preprocessing.volume import Role
 
 REAL = Path(__file__).parents[3] / "shared/data/real/siemens_xa30"

@@ -18,8 +18,8 @@ import SimpleITK as sitk  # noqa: N813 (its usual name)
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian
 
-from node.derive import KINDS, DerivedSeries, Provenance, derive, is_ours
-from node.derived_capture import burn_in
+from node.derive.capture import burn_in
+from node.derive.series import KINDS, DerivedSeries, Provenance, derive, is_ours
 from preprocessing.volume import Geometry, Role, Volume
 from tests.node.derived_sources import (
     FRAME_OF_REFERENCE,

@@ -18,7 +18,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from node.header import HeaderError, InstanceHeader, scan
+from node.header.instance import HeaderError, InstanceHeader, scan
 
 
 def classic(**values: object) -> Dataset:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.header import HeaderError, InstanceHeader, scan
-from node.header_frames import Stack
+from node.header.frames import Stack
+from node.header.instance import HeaderError, InstanceHeader, scan
 
 REAL = Path(__file__).parents[3] / "shared/data/real/siemens_xa30"
 

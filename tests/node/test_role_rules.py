@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from node.role_rules import RoleRules
+from node.roles.rules import RoleRules
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from node.header import InstanceHeader, scan
-from node.header_frames import Stack
-from node.role_rules import RoleRules
-from node.roles import SeriesFacts, identify
+from node.header.frames import Stack
+from node.header.instance import InstanceHeader, scan
+from node.roles.identify import SeriesFacts, identify
+from node.roles.rules import RoleRules
 
 REAL = Path(__file__).parents[3] / "shared/data/real/siemens_xa30"
 RULES = RoleRules()

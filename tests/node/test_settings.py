@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.role_rules import RoleRules
+from node.roles.rules import RoleRules
 from node.settings import ConfigurationError, DeliverySettings, load_settings
 from tests.conftest import ROOT
 

@@ -9,10 +9,10 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DSfloat
 
-from node.derived_header import derivation_codes, describe, reference
-from node.derived_pixels import StoredPixels, Window
-from node.derived_provenance import Provenance, uid_for
-from node.derived_source import SourceFrame, SourceSeries
+from node.derive.header import derivation_codes, describe, reference
+from node.derive.pixels import StoredPixels, Window
+from node.derive.provenance import Provenance, uid_for
+from node.derive.source import SourceFrame, SourceSeries
 
 
 def set_pixels(dataset: Dataset, pixels: StoredPixels) -> None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from node.header_frames import Stack
-from node.role_rules import RoleRules, Words
-from node.series_facts import SeriesFacts, images_per_slice, places
+from node.header.frames import Stack
+from node.roles.rules import RoleRules, Words
+from node.roles.series_facts import SeriesFacts, images_per_slice, places
 
 MR_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1", "1.2.840.10008.5.1.4.1.1.4.4",

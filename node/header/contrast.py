@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from node.header_elements import Elements
+from node.header.elements import Elements
 
 TAGS: list[str | int] = [
     "ContrastBolusAgent", "ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastBolusIngredientConcentration",

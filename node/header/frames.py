@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from node.header_diffusion import PHILIPS_IMAGING, SIEMENS_MR, b_value, csa_number
-from node.header_elements import Elements, private_tags
+from node.header.diffusion import PHILIPS_IMAGING, SIEMENS_MR, b_value, csa_number
+from node.header.elements import Elements, private_tags
 
 Plane = tuple[float, ...]  # six direction cosines, rows then columns: Image Orientation (Patient)
 

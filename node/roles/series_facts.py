@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
-from node.header import InstanceHeader
-from node.header_frames import Plane, Stack, same_plane
+from node.header.frames import Plane, Stack, same_plane
+from node.header.instance import InstanceHeader
 
 # Slices closer than this are at one place: DS values are rounded, and vendors compute them per image.
 SAME_PLACE_MM = 0.1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from node.header_elements import Elements, private_tags
+from node.header.elements import Elements, private_tags
 
 SIEMENS_MR = ("SIEMENS MR HEADER",)
 SIEMENS_CSA = ("SIEMENS CSA HEADER",)

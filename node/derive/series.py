@@ -12,17 +12,17 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from node import derived_capture, derived_enhanced
-from node.derived_provenance import Provenance, is_ours
-from node.derived_source import Instance, SourceSeries, in_source_order, read_instances, read_source
+from node.derive import capture, enhanced
+from node.derive.provenance import Provenance, is_ours
+from node.derive.source import Instance, SourceSeries, in_source_order, read_instances, read_source
 from preprocessing.volume import FloatArray, Role, Volume
 
 __all__ = ["KINDS", "DerivedSeries", "Provenance", "derive", "is_ours"]
 
 _Maker = Callable[[FloatArray, SourceSeries, Iterable[Instance], Provenance], Dataset]
 _MAKERS: dict[str, _Maker] = {
-    derived_enhanced.KIND: derived_enhanced.enhanced_mr,
-    derived_capture.KIND: derived_capture.secondary_capture,
+    enhanced.KIND: enhanced.enhanced_mr,
+    capture.KIND: capture.secondary_capture,
 }
 KINDS = tuple(_MAKERS)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.role_rules import RoleRules
-from node.series_facts import SeriesFacts
-from node.weighting import Weighting
+from node.roles.rules import RoleRules
+from node.roles.series_facts import SeriesFacts
+from node.roles.weighting import Weighting
 from preprocessing.volume import Role
 
 # Three images of one kind, before, after the first and after the second injection: time alone can tell them apart.

@@ -11,11 +11,11 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 
-from node.derived_frames import frame_groups, set_dimensions, set_pixels, shared_geometry
-from node.derived_header import derivation_codes, describe, start_object
-from node.derived_pixels import StoredPixels, quantise, window_for
-from node.derived_provenance import Provenance
-from node.derived_source import Instance, SourceSeries
+from node.derive.frames import frame_groups, set_dimensions, set_pixels, shared_geometry
+from node.derive.header import derivation_codes, describe, start_object
+from node.derive.pixels import StoredPixels, quantise, window_for
+from node.derive.provenance import Provenance
+from node.derive.source import Instance, SourceSeries
 from preprocessing.volume import FloatArray
 
 KIND = "secondary_capture"

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DSfloat
 
-from node.derived_source import SourceSeries
+from node.derive.source import SourceSeries
 
 _AGENTS = {  # PS3.16 CID 12, by what technologists type
     "gadoterate": "712714000", "dotarem": "712714000", "clariscan": "712714000", "gadobutrol": "407976008",

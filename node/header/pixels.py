@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from pydicom.tag import BaseTag
 
-from node.header_elements import Elements
+from node.header.elements import Elements
 
 # Float Pixel Data, Double Float Pixel Data, Pixel Data (PS3.3 C.7.6.3, C.7.6.24, C.7.6.25)
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})

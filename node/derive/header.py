@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from node.derived_provenance import (
+from node.derive.provenance import (
     IMPLEMENTATION_CLASS_UID,
     IMPLEMENTATION_VERSION,
     MANUFACTURER,
@@ -19,7 +19,7 @@ from node.derived_provenance import (
     Provenance,
     uid_for,
 )
-from node.derived_source import Instance, SourceSeries
+from node.derive.source import Instance, SourceSeries
 
 SERIES_DESCRIPTION = "VIRTUAL full-dose T1ce (Quarterdose)"
 CODING_SCHEME = "99QUARTERDOSE"

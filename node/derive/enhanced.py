@@ -9,12 +9,12 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import EnhancedMRImageStorage
 
-from node.derived_acquisition import acquisition_attributes, acquisition_groups, contrast_agents, contrast_usage
-from node.derived_frames import frame_groups, set_dimensions, set_pixels, set_value_transformation, shared_geometry
-from node.derived_header import start_object
-from node.derived_pixels import quantise, window_for
-from node.derived_provenance import Provenance
-from node.derived_source import Instance, SourceSeries
+from node.derive.acquisition import acquisition_attributes, acquisition_groups, contrast_agents, contrast_usage
+from node.derive.frames import frame_groups, set_dimensions, set_pixels, set_value_transformation, shared_geometry
+from node.derive.header import start_object
+from node.derive.pixels import quantise, window_for
+from node.derive.provenance import Provenance
+from node.derive.source import Instance, SourceSeries
 from preprocessing.volume import FloatArray
 
 KIND = "enhanced_mr"

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from node.header_frames import same_plane
-from node.injections import Moment, T1Series, in_time, moments
-from node.role_rules import RoleOverride, RoleRules
-from node.series_facts import SeriesFacts
-from node.weighting import Kind, Weighting, named, weigh
+from node.header.frames import same_plane
+from node.roles.injections import Moment, T1Series, in_time, moments
+from node.roles.rules import RoleOverride, RoleRules
+from node.roles.series_facts import SeriesFacts
+from node.roles.weighting import Kind, Weighting, named, weigh
 from preprocessing.volume import Role
 
 __all__ = ["RoleDecision", "RoleOverride", "RoleRules", "SeriesFacts", "identify"]

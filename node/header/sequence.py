@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.header_elements import Elements
-from node.header_frames import Macros
+from node.header.elements import Elements
+from node.header.frames import Macros
 
 TAGS: list[str | int] = [
     "ScanningSequence", "SequenceVariant", "ScanOptions", "MRAcquisitionType", "SequenceName", "PulseSequenceName",

@@ -16,14 +16,16 @@ from pydicom.filereader import read_partial
 from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from node import header_contrast, header_diffusion, header_frames
-from node.derived_provenance import PRIVATE_GROUP, is_ours
-from node.header_contrast import contrast
-from node.header_elements import Elements
-from node.header_frames import Macros, Plane, Slices, Stack, declared_slices, slices
-from node.header_pixels import HeaderEnd, pixels, size
-from node.header_sequence import TAGS as SEQUENCE_TAGS
-from node.header_sequence import mr_sequence
+from node.derive.provenance import PRIVATE_GROUP, is_ours
+from node.header import contrast as header_contrast
+from node.header import diffusion as header_diffusion
+from node.header import frames as header_frames
+from node.header.contrast import contrast
+from node.header.elements import Elements
+from node.header.frames import Macros, Plane, Slices, Stack, declared_slices, slices
+from node.header.pixels import HeaderEnd, pixels, size
+from node.header.sequence import TAGS as SEQUENCE_TAGS
+from node.header.sequence import mr_sequence
 
 
 class HeaderError(ValueError):

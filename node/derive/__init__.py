@@ -1,0 +1,1 @@
+"""The result as DICOM: derived series that line up and cannot be mistaken for acquired ones."""

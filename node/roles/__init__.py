@@ -1,0 +1,1 @@
+"""Which series is what: roles from physics, contrast and time; names last."""
