@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
-from simulator.study import Scanner, StudyFiles, simulate_subject, write_study
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -37,9 +36,10 @@ from preprocessing.normalise import scale_of
 from preprocessing.resample import resample
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import FloatArray, Role, Volume
-from simulator.archive import Archive
-from simulator.archive_send import Peer as RoutePeer
+from simulator.archive.send import Peer as RoutePeer
+from simulator.archive.server import Archive
 from simulator.orthanc import OrthancProcess
+from simulator.study import Scanner, StudyFiles, simulate_subject, write_study
 
 _START_SECONDS = 60.0
 _GIVE_UP_SECONDS = 900.0

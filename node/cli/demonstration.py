@@ -56,6 +56,7 @@ def demo(
             bar.update(task, description=doing, completed=share)
 
         result = Demonstration(out, config, pacs, seed, anatomy, say, progress).run()
-    console.print(f"\n[bold green]The virtual series is in the PACS, {time.monotonic() - began:.0f} s after the start.[/]")
+    took = time.monotonic() - began
+    console.print(f"\n[bold green]The virtual series is in the PACS, {took:.0f} s after the start.[/]")
     for line in result.lines():
         console.print(line, soft_wrap=True)

@@ -35,9 +35,9 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from simulator.archive import Archive
-from simulator.archive_faults import Faults
-from simulator.archive_send import Peer, SendResult
+from simulator.archive.faults import Faults
+from simulator.archive.send import Peer, SendResult
+from simulator.archive.server import Archive
 
 STUDY = "1.2.826.0.1.3680043.10.999.1"
 

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from simulator.archive_index import Index, StoredInstance
-from simulator.archive_send import Peer, SendResult, send
+from simulator.archive.index import Index, StoredInstance
+from simulator.archive.send import Peer, SendResult, send
 
 _TICK_SECONDS = 0.1
 _log = logging.getLogger(__name__)

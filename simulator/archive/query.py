@@ -9,7 +9,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from simulator.archive_index import IMAGE_KEYS, SERIES_KEYS, STUDY_KEYS, StoredInstance
+from simulator.archive.index import IMAGE_KEYS, SERIES_KEYS, STUDY_KEYS, StoredInstance
 
 UNIQUE_KEYS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 _ENTITIES: dict[str, tuple[Callable[[StoredInstance], str], tuple[str, ...]]] = {

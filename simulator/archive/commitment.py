@@ -8,8 +8,8 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from simulator.archive_index import Index
-from simulator.archive_send import Peer
+from simulator.archive.index import Index
+from simulator.archive.send import Peer
 
 _ALL_COMMITTED, _FAILURES_EXIST = 1, 2
 _NO_SUCH_OBJECT, _CLASS_CONFLICT = 0x0112, 0x0119

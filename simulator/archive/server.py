@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
-import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,12 +27,12 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from simulator.archive_commitment import answer_to, report_commitment
-from simulator.archive_faults import FaultOrder, Faults
-from simulator.archive_index import Index, StoredInstance
-from simulator.archive_query import find, select
-from simulator.archive_route import Router
-from simulator.archive_send import Peer, SendResult, contexts_for
+from simulator.archive.commitment import answer_to, report_commitment
+from simulator.archive.faults import FaultOrder, Faults
+from simulator.archive.index import Index, StoredInstance
+from simulator.archive.query import find, select
+from simulator.archive.route import Router
+from simulator.archive.send import Peer, SendResult, contexts_for
 
 _SUCCESS, _PENDING, _CANCEL = 0x0000, 0xFF00, 0xFE00
 _OUT_OF_RESOURCES, _NOT_MATCHING, _NOT_UNDERSTOOD, _NOT_AUTHORIZED = 0xA700, 0xA900, 0xC000, 0x0124
@@ -223,7 +222,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"archive {archive.ae_title} ready on {options.host}:{archive.port}", flush=True)
         stop.wait()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

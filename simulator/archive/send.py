@@ -9,7 +9,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.presentation import PresentationContext, build_context
 
-from simulator.archive_index import StoredInstance
+from simulator.archive.index import StoredInstance
 
 _NO_ANSWER = "no answer"
 _CONNECTION_SECONDS = 10.0
