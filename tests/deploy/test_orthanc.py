@@ -181,7 +181,7 @@ def test_only_known_application_entities_may_store(orthanc: OrthancProcess, tmp_
 
 
 def test_the_rule_and_the_product_agree_on_the_name() -> None:
-    from node.derive import is_ours
+    from node.derive.series import is_ours
 
     rule = (DEPLOYED / "autoroute.lua").read_text()
     (product,) = re.findall(r"PRODUCT = '(\w+)'", rule)
