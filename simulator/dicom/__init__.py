@@ -1,0 +1,1 @@
+"""DICOM files as scanners write them: headers by vendor, one slice or one series per file."""
