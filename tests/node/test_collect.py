@@ -1,4 +1,4 @@
-"""The collector at its door: rows of received instances in, states and queued work out; with the real engine's tables."""
+"""The collector at its door: rows of received instances in, states and queued work out (real tables)."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ from node.deliver import GIVEN_UP, QUEUED, SENDING, SENT, attempt
 from node.settings import Settings
 from node.states import State
 from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
-from simulator.archive.server import Archive
 from simulator.archive.faults import Faults
+from simulator.archive.server import Archive
 from tests.mr_slices import mr_slice
 
 

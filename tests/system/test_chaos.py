@@ -14,8 +14,8 @@ from node.database import open_database
 from node.scu import Outgoing, SendError, StorageScu
 from node.states import State
 from node.tables import Instance, Study
-from simulator.archive.server import Archive
 from simulator.archive.faults import Faults
+from simulator.archive.server import Archive
 from tests.conftest import ConfigMaker
 from tests.system.node_process import NodeProcess
 from tests.waiting import eventually
