@@ -20,7 +20,9 @@ class AdcError(ValueError):
 def adc_map(b_values: Sequence[float], volumes: Sequence[Volume]) -> Volume:
     """The log-linear least-squares fit S(b) = S0 exp(−b ADC) over all b-values (s/mm²), in mm²/s.
 
-    Voxels without signal at some b-value become 0; the rest is kept within 0 … 5e-3 mm²/s: beyond lies only noise.
+    Voxels without signal at the lowest b-value become 0. A zero at a higher one counts as half that volume's smallest
+    signal: free water at high b is rounded to zero, and its ADC is large, not none. The result is kept within
+    0 … 5e-3 mm²/s: beyond lies only noise.
     Raises ``AdcError`` for fewer than two b-values, b-values that do not differ, or volumes on different grids.
     """
     if len(b_values) != len(volumes):
@@ -33,10 +35,13 @@ def adc_map(b_values: Sequence[float], volumes: Sequence[Volume]) -> Volume:
             raise AdcError(f"the volumes of {first.source or 'the diffusion series'} lie on different grids")
     b = np.asarray(b_values, dtype=np.float64)
     weights = -(b - b.mean()) / np.square(b - b.mean()).sum()
-    signal = np.all([volume.array > 0 for volume in volumes], axis=0)
+    signal = volumes[int(b.argmin())].array > 0
     slope = np.zeros(first.array.shape)
     for weight, volume in zip(weights, volumes, strict=True):
-        slope[signal] += weight * np.log(volume.array[signal].astype(np.float64))
+        values = volume.array[signal].astype(np.float64)
+        if not (values > 0).any():
+            raise AdcError(f"{volume.source or 'the diffusion series'} has an empty volume: send the series again")
+        slope[signal] += weight * np.log(np.maximum(values, values[values > 0].min() / 2))
     return first.with_array(np.clip(slope, 0.0, CEILING))
 
 

@@ -187,11 +187,14 @@ def _read(slices: Sequence[Sequence[Frame]], reference: str, uid: str) -> Volume
 
 
 def _geometric_mean(images: Sequence[FloatArray]) -> FloatArray:
+    """Voxelwise; a zero counts as half the smallest signal, for free water at high b is rounded to zero, not gone."""
     if len(images) == 1:
         return images[0]
-    with np.errstate(divide="ignore"):  # a zero in any image makes the mean zero, by way of −∞
-        logs = np.mean([np.log(np.maximum(image, 0), dtype=np.float64) for image in images], axis=0)
-    mean: FloatArray = np.exp(logs).astype(np.float32)
+    stack = np.stack(images).astype(np.float64)
+    if not (stack > 0).any():
+        return images[0]
+    logs = np.log(np.maximum(stack, stack[stack > 0].min() / 2)).mean(axis=0)
+    mean: FloatArray = np.where((stack > 0).any(axis=0), np.exp(logs), 0).astype(np.float32)
     return mean
 
 

@@ -20,11 +20,23 @@ def test_noise_free_signal_gives_its_adc_back(b_values: tuple[float, ...]) -> No
 
 def test_voxel_without_signal_is_zero_and_noise_stays_in_range() -> None:
     low, high = TRUTH.with_array(np.full((8, 20, 24), 500.0)), TRUTH.with_array(np.full((8, 20, 24), 1e-3))
-    high.array[0, 0, 0] = 0
+    low.array[0, 0, 0] = 0
     fitted = adc_map((0, 1000), (low, high)).array
     assert fitted[0, 0, 0] == 0
-    assert fitted.max() <= 5e-3
-    assert adc_map((0, 1000), (high, low)).array.min() == 0
+    assert fitted.max() == pytest.approx(5e-3)
+    assert adc_map((0, 1000), (high, high)).array.max() == 0
+
+
+def test_free_water_whose_signal_is_rounded_to_zero_keeps_a_large_adc() -> None:
+    low, high = TRUTH.with_array(np.full((8, 20, 24), 1000.0)), TRUTH.with_array(np.full((8, 20, 24), 300.0))
+    high.array[0, 0, :2] = (0, 1)
+    fitted = adc_map((0, 2500), (low, high)).array
+    assert fitted[0, 0, 0] > fitted[0, 0, 1] > 2.5e-3
+
+
+def test_empty_volume_is_refused() -> None:
+    with pytest.raises(AdcError, match="empty volume"):
+        adc_map((0, 1000), (TRUTH, TRUTH.with_array(np.zeros((8, 20, 24)))))
 
 
 @pytest.mark.parametrize("b_values", [(1000,), (0, 0), (0, 50)])

@@ -74,7 +74,8 @@ def test_every_series_lies_on_the_t1(glioma: Prepared) -> None:
 def test_a_series_that_did_not_move_is_not_moved(glioma: Prepared) -> None:
     _, study, _ = glioma
     corners = np.array([[x, y, z, 1.0] for x in (-60, 60) for y in (-60, 90) for z in (-50, 70)]).T
-    shift = np.linalg.norm((study.transforms[Role.LOW_DOSE] @ corners - study.transforms[Role.T1] @ corners)[:3], axis=0)
+    between = study.transforms[Role.LOW_DOSE] - study.transforms[Role.T1]
+    shift = np.linalg.norm((between @ corners)[:3], axis=0)
     print(f"the low-dose series, which did not move, was moved by {shift.max():.3f} mm at most")
     assert shift.max() < 0.3
 
