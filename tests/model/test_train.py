@@ -26,7 +26,8 @@ def cohort(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "settings", [SETTINGS, replace(SETTINGS, crop=16, batch=2, lesion_share=0.5, cosine_decay=True)]
+    "settings",
+    [SETTINGS, replace(SETTINGS, crop=16, batch=2, lesion_share=0.5, cosine_decay=True, gradient_limit=1e-3)],
 )
 def test_a_killed_run_resumes_to_the_same_numbers(cohort, tmp_path, settings):
     whole = train(cohort, settings, tmp_path / "whole")
