@@ -32,6 +32,7 @@ from node.states import State
 from node.tables import Study
 from preprocessing.convert import convert_series
 from preprocessing.grid import NETWORK_GRID
+from preprocessing.nifti import read_nifti
 from preprocessing.normalise import scale_of
 from preprocessing.resample import resample
 from preprocessing.study import PreparedStudy
@@ -39,7 +40,7 @@ from preprocessing.volume import FloatArray, Role, Volume
 from simulator.archive.send import Peer as RoutePeer
 from simulator.archive.server import Archive
 from simulator.orthanc import OrthancProcess
-from simulator.study import Scanner, StudyFiles, simulate_subject, write_study
+from simulator.study import StudyFiles, simulate_subject, write_study
 
 _START_SECONDS = 60.0
 _GIVE_UP_SECONDS = 900.0
@@ -199,8 +200,8 @@ class Demonstration:
         stage = Stage.build(self.out, self.config)
         self.say(f"simulating patient {self.seed}")
         subject = simulate_subject(self.seed, self.anatomy)
-        truth = write_study(subject, stage.folder / "scanner", Scanner(), self.progress)
-        files = sorted(truth.folder.rglob("*.dcm"))
+        truth = write_study(subject, stage.folder / "scanner", progress=self._scanned)
+        files = truth.files
         self.say(f"the scanner has made {len(files)} instances")
         self.say(f"starting the node and {'a real Orthanc' if self.pacs == 'orthanc' else 'the archive'}")
         with running(stage, self.pacs) as pacs:
@@ -210,6 +211,9 @@ class Demonstration:
             virtual = self._fetch(stage, pacs, report)
         self.say("drawing the picture")
         return compare(stage, truth, virtual, report["key"])
+
+    def _scanned(self, series: str, done: int, of: int) -> None:
+        self.progress(f"scanning {series}", done / of)
 
     def _send(self, stage: Stage, files: list[Path]) -> None:
         outgoing = [Outgoing.of(path) for path in files]
@@ -260,7 +264,7 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
     def on_grid(volume: Volume) -> FloatArray:
         return resample(volume, like=NETWORK_GRID, transform=prepared.transforms[Role.LOW_DOSE]).array
 
-    full = on_grid(convert_series(sorted(truth.full_dose.glob("*.dcm"))).volumes[0])
+    full = on_grid(convert_series(sorted(truth.full_dose.iterdir())).volumes[0])
     full = np.where(brain, scale_of(full, brain, scale.low, scale.high).to_unit(full), 0).astype(np.float32)
     virtual = on_grid(convert_series(virtual_files).volumes[0])
     virtual = np.where(brain, scale.to_unit(virtual), 0).astype(np.float32)
@@ -274,7 +278,7 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
         Column("full-dose T1ce", full, *bright),
     ]
     panel = stage.folder / "panel.png"
-    draw_panel(panel, columns, brain, on_grid(truth.lesion) > 0.5)
+    draw_panel(panel, columns, brain, on_grid(read_nifti(truth.lesion)) > 0.5 if truth.lesion else np.zeros_like(brain))
     return Result(
         stage.folder, panel, key, psnr(l2(virtual, full, brain)), psnr(l2(inputs[Role.LOW_DOSE], full, brain))
     )

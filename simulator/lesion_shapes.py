@@ -34,7 +34,7 @@ class Lump:
 
 def lump(rng: np.random.Generator, shape: tuple[int, ...], place: Place, irregular: float) -> Lump:
     """A lump at ``place`` in a map of ``shape`` (1 mm); ``irregular`` is the surface's relative deviation."""
-    reach = int(np.ceil(place.radius * 1.9)) + 4
+    reach = int(np.ceil(place.radius * 2.2)) + 4
     starts = [max(c - reach, 0) for c in place.centre]
     stops = [min(c + reach + 1, n) for c, n in zip(place.centre, shape, strict=True)]
     box = (slice(starts[0], stops[0]), slice(starts[1], stops[1]), slice(starts[2], stops[2]))
@@ -48,7 +48,7 @@ def lump(rng: np.random.Generator, shape: tuple[int, ...], place: Place, irregul
     )
     scaled = (offsets @ turn) / (axes * place.radius)
     # Surface bumps of about half a radius; finer roughness is what breaks rims.
-    bumps = smooth_field(rng, grid, max(place.radius * 0.7, 2.0))
+    bumps = np.clip(smooth_field(rng, grid, max(place.radius * 0.7, 2.0)), -1.4, 1.4)
     roughness = smooth_field(rng, grid, max(place.radius * 0.5, 2.0))
     depth = np.linalg.norm(scaled, axis=-1) * (1 + irregular * bumps)
     return Lump(box, depth.astype(np.float32), roughness)

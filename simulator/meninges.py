@@ -35,15 +35,15 @@ def tissues(head: Head, rng: np.random.Generator) -> Labels:
 
 def brain_hull(structure_map: NDArray[np.int16]) -> Mask:
     """Brain with its ventricles and sulci [k, j, i]: what HD-BET and a radiologist call brain."""
-    box = bounding_box(fs.lookup(fs.BRAIN)[structure_map], 8)
+    box = bounding_box(fs.lookup(fs.BRAIN)[structure_map], 9)
     brain = fs.lookup(fs.BRAIN)[structure_map[box]]
     image = sitk.GetImageFromArray(brain.astype(np.uint8))
     # Closing by a distance instead of a structuring element costs the same for any radius.
     outside = sitk.SignedMaurerDistanceMap(image, squaredDistance=False)
-    grown = sitk.LessEqual(outside, 4.0)
+    grown = sitk.BinaryFillhole(sitk.LessEqual(outside, 6.0))
     inside = sitk.SignedMaurerDistanceMap(grown, squaredDistance=False)
     hull = np.zeros(structure_map.shape, dtype=np.bool_)
-    hull[box] = sitk.GetArrayFromImage(sitk.LessEqual(inside, -3.6)).astype(np.bool_) | brain
+    hull[box] = sitk.GetArrayFromImage(sitk.LessEqual(inside, -5.4)).astype(np.bool_) | brain
     return hull
 
 
@@ -107,7 +107,7 @@ def _vessels(labels: Labels, structure_map: NDArray[np.int16], grid: Grid, rng: 
     first, second = smooth_field(rng, grid, 13.0), smooth_field(rng, grid, 13.0)
     thread = np.abs(first) + np.abs(second)
     sulci = fs.lookup(fs.CSF)[structure_map] & (labels == Tissue.CSF)
-    vessel = sulci & (thread < 0.34)
+    vessel = sulci & (thread < 0.29)
     labels[vessel & (first > second)] = Tissue.VEIN
     labels[vessel & (first <= second)] = Tissue.ARTERY
     white = labels == Tissue.WHITE

@@ -31,16 +31,16 @@ def simulate(
     """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI."""
     from simulator.nifti import wrap_nifti  # loads much; no other command should wait for it
 
-    from simulator.study import Scanner, simulate_subject, write_study
+    from simulator.study import simulate_subject, write_study
 
     if from_nifti is not None:
-        names = ("t1.nii.gz", "flair.nii.gz", "t1ce.nii.gz")
-        study = wrap_nifti(*(from_nifti / name for name in names), out, seed=seed)
+        t1, flair, t1ce = (from_nifti / name for name in ("t1.nii.gz", "flair.nii.gz", "t1ce.nii.gz"))
+        study = wrap_nifti(t1, flair, t1ce, out, seed=seed)
         typer.echo(f"{study.folder}")
         return
     with Progress() as bar:
         task = bar.add_task("simulating", total=subjects)
         for number in range(seed, seed + subjects):
-            study = write_study(simulate_subject(number, anatomy), out, Scanner())
+            study = write_study(simulate_subject(number, anatomy), out)
             bar.update(task, advance=1, description=f"{study.folder.name}")
     typer.echo(f"{subjects} studies are in {out}")

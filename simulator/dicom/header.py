@@ -30,8 +30,8 @@ class Product:
 
 
 PRODUCTS = {
-    "gadoterate": Product("Dotarem (gadoterate meglumine)", 0.5, 279.32, "416047009", "Gadoterate meglumine"),
-    "gadobutrol": Product("Gadovist (gadobutrol)", 1.0, 604.72, "418351005", "Gadobutrol"),
+    "gadoterate": Product("Dotarem (gadoterate meglumine)", 0.5, 279.32, "712714000", "Gadoterate meglumine"),
+    "gadobutrol": Product("Gadovist (gadobutrol)", 1.0, 604.72, "407976008", "Gadobutrol"),
 }
 
 
@@ -101,13 +101,14 @@ def contrast_header(examination: Examination, plan: SeriesPlan) -> Dataset:
     last = plan.injections[-1]
     ds.ContrastBolusAgent = product.label
     ds.ContrastBolusRoute = "IV"
-    ds.ContrastBolusVolume = decimal(_volume(last.dose, examination, product))
+    ds.ContrastBolusVolume = decimal(administered_volume(last.dose, examination, product))
     ds.ContrastBolusStartTime = time_text(examination.at(last.minute))
-    ds.ContrastBolusTotalDose = decimal(sum(_volume(one.dose, examination, product) for one in plan.injections))
+    ds.ContrastBolusTotalDose = decimal(sum(administered_volume(one.dose, examination, product) for one in plan.injections))
     ds.ContrastBolusIngredient = "GADOLINIUM"
     ds.ContrastBolusIngredientConcentration = decimal(product.weight_per_volume)
     return ds
 
 
-def _volume(dose: float, examination: Examination, product: Product) -> float:
+def administered_volume(dose: float, examination: Examination, product: Product) -> float:
+    """ml of the product that make up ``dose`` mmol/kg for this patient."""
     return round(dose * examination.person.weight / product.strength, 2)

@@ -25,7 +25,8 @@ class NodeProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        if self._process is None or self._process.poll() is not None:
+            self.start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -45,7 +45,7 @@ def test_a_study_survives_a_kill_in_every_phase(make_config: ConfigMaker, glioma
             eventually(lambda phase=phase: state(engine) == phase, 240, every=0.01)
             node.kill()
             node.start()
-        with node:
+        with node:  # it runs already; stopped at the end
             eventually(lambda: state(engine) == State.DELIVERED, 120)
             report = node.study(node.studies()[0]["key"])
     assert len(_instances(engine)) == len(glioma), "none missing, none twice"
