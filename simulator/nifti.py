@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def wrap_nifti(
         if not 100 < median < 4000:
             raise NiftiError(f"{adc} has a median of {median:g}; an ADC map in 1e-6 mm²/s is expected (brain: 800)")
     who = replace(person(seed), name=f"SIMULATED^FROM NIFTI {seed:04d}", identifier=f"SIMNII{seed:04d}")
-    exam = Examination(f"nifti {seed} {low_dose} {noise} {scanner}", who, scanner, start_of(seed))
+    content = hashlib.sha256(b"".join(v.tobytes() for v, _ in volumes.values())).hexdigest()
+    exam = Examination(f"nifti {content} {seed} {scanner}", who, scanner, start_of(seed))
     folder = new_folder(out / exam.safe_name)
     plans = tuple(plan for plan in _plans({kind: grid for kind, (_, grid) in volumes.items()}))
     folders = {}

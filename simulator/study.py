@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,13 +17,16 @@ from numpy.typing import NDArray
 
 from simulator.acquisition import ScanEffects, acquire, head_motion, sampled_on
 from simulator.dicom.classic import write_classic
+from simulator.dicom.enhanced import write_enhanced
 from simulator.dicom.identity import Examination
+from simulator.dicom.mosaic import write_mosaic
+from simulator.dicom.segmentation import NUMBER, write_segmentation
 from simulator.dicom.series import StoredSeries, stored
 from simulator.grid import Grid
 from simulator.network import NetworkGridSubject, network_grid
 from simulator.protocol import Kind, SeriesPlan, examination
 from simulator.randomness import stream
-from simulator.scanner import Scanner
+from simulator.scanner import Layout, Scanner
 from simulator.subject import Subject, SubjectSettings, simulate_subject
 
 __all__ = [
@@ -44,7 +47,8 @@ Progress = Callable[[str, int, int], None]
 class StudyFiles:
     """Where a study was written. Each series is a folder of ``.dcm`` files; ``adc`` and ``dwi`` may be missing.
 
-    ``lesion`` is a NIfTI mask of enhancing tissue on the grid of the full-dose series.
+    ``lesion`` is a NIfTI mask of enhancing tissue on the grid of the full-dose series, ``segmentation`` the folder with
+    the same as DICOM Segmentation, when there is any; it is truth, so it is not among ``files``.
     """
 
     folder: Path
@@ -59,6 +63,7 @@ class StudyFiles:
     dwi: Path | None
     adc: Path | None
     lesion: Path | None
+    segmentation: Path | None = None
 
     @property
     def series(self) -> tuple[Path, ...]:
@@ -83,12 +88,10 @@ def write_study(
     ``progress`` hears (series, number done, number of all). Raises ``FileExistsError`` when the patient's folder holds
     something already.
     """
-    scanner = scanner or Scanner()
-    rng = stream(subject.seed, "examination")
-    plans = examination(scanner, rng)
-    exam = Examination(
-        f"subject {subject.seed} {scanner} {subject.head}", subject.person, scanner, start_of(subject.seed)
-    )
+    scanner, effects = scanner or Scanner(), effects or ScanEffects()
+    plans = examination(scanner, stream(subject.seed, "examination"))
+    key = f"subject {subject.seed} {subject.head} {subject.condition} {scanner} {effects}"
+    exam = Examination(key, subject.person, scanner, start_of(subject.seed))
     folder = new_folder(out / exam.safe_name)
     done = 0
 
@@ -105,10 +108,15 @@ def write_study(
         folders[acquired.plan.kind] = write_series(exam, series, folder)
     last = next(plan for plan in plans if plan.kind is Kind.FULL_DOSE)
     lesion = folder / "lesion.nii.gz"
-    write_mask(lesion_on(subject, last, effects or ScanEffects()), last.grid, lesion)
+    mask = lesion_on(subject, last, effects)
+    write_mask(mask, last.grid, lesion)
+    drawn = folder / f"{NUMBER}_lesion"
+    if mask.any():
+        drawn.mkdir()
+        write_segmentation(exam, last, folders[Kind.FULL_DOSE], mask, drawn)
     if progress:
         progress("done", len(plans), len(plans))
-    return study_files(exam, folder, plans, folders, lesion)
+    return replace(study_files(exam, folder, plans, folders, lesion), segmentation=drawn if mask.any() else None)
 
 
 def study_files(
@@ -143,7 +151,12 @@ def write_series(exam: Examination, series: StoredSeries, folder: Path) -> Path:
     """Write one series in the scanner's layout into a folder of its own, and say which."""
     place = folder / f"{series.plan.number:02d}_{series.plan.kind}"
     place.mkdir()
-    write_classic(exam, series, place)
+    if exam.scanner.layout is Layout.ENHANCED:
+        write_enhanced(exam, series, place)
+    elif exam.scanner.layout is Layout.MOSAIC and series.plan.kind is Kind.DWI:
+        write_mosaic(exam, series, place)
+    else:
+        write_classic(exam, series, place)
     return place
 
 

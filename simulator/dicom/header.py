@@ -103,7 +103,9 @@ def contrast_header(examination: Examination, plan: SeriesPlan) -> Dataset:
     ds.ContrastBolusRoute = "IV"
     ds.ContrastBolusVolume = decimal(administered_volume(last.dose, examination, product))
     ds.ContrastBolusStartTime = time_text(examination.at(last.minute))
-    ds.ContrastBolusTotalDose = decimal(sum(administered_volume(one.dose, examination, product) for one in plan.injections))
+    ds.ContrastBolusTotalDose = decimal(
+        sum(administered_volume(one.dose, examination, product) for one in plan.injections)
+    )
     ds.ContrastBolusIngredient = "GADOLINIUM"
     ds.ContrastBolusIngredientConcentration = decimal(product.weight_per_volume)
     return ds

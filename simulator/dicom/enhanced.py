@@ -1,0 +1,129 @@
+"""Enhanced MR Image Storage: a whole series in one multi-frame file (PS3.3 A.36)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import EnhancedMRImageStorage
+
+from simulator.dicom.enhanced_groups import code, describe, diffusion, image_type, pulse_sequence, shared_groups
+from simulator.dicom.header import PRODUCTS, administered_volume, file_meta, shared_header
+from simulator.dicom.identity import Examination, date_text, decimal, time_text, uid
+from simulator.dicom.sequence_tags import sequence_tags
+from simulator.dicom.series import StoredSeries
+from simulator.protocol import Kind
+
+
+def write_enhanced(examination: Examination, series: StoredSeries, folder: Path) -> list[Path]:
+    """``0001.dcm`` with every slice, and for diffusion every b-value, as a frame."""
+    plan, scanner = series.plan, examination.scanner
+    tags = sequence_tags(plan, scanner.vendor)
+    began = date_text(examination.at(plan.start)) + time_text(examination.at(plan.start))
+    ds = shared_header(examination, plan)
+    ds.SOPClassUID = EnhancedMRImageStorage
+    ds.SOPInstanceUID = examination.instance_uid(plan.number, 1)
+    ds.InstanceNumber = 1
+    ds.ImageType = image_type(plan.kind, scanner.vendor)
+    describe(ds, plan.kind)
+    ds.ContentDate = date_text(examination.at(plan.start))
+    ds.ContentTime = time_text(examination.at(plan.start + plan.duration))
+    ds.AcquisitionNumber = 1
+    ds.AcquisitionDateTime = began
+    ds.AcquisitionDuration = plan.duration * 60
+    ds.ResonantNucleus = "1H"
+    ds.KSpaceFiltering = "NONE"
+    ds.ApplicableSafetyStandardAgency = "IEC"
+    ds.ContentQualification = "RESEARCH"  # nobody may take a simulated patient for a clinical product
+    ds.BurnedInAnnotation = "NO"
+    ds.LossyImageCompression = "00"
+    ds.PresentationLUTShape = "IDENTITY"
+    ds.AcquisitionContextSequence = []
+    ds.update(pulse_sequence(series, tags))
+    groups = shared_groups(series, scanner, tags, began)
+    if plan.injections:
+        ds.ContrastBolusAgentSequence, groups.ContrastBolusUsageSequence = _contrast(examination, series)
+    ds.SharedFunctionalGroupsSequence = [groups]
+    ds.PerFrameFunctionalGroupsSequence = _frames(examination, series, began)
+    _dimensions(ds, examination, series)
+    columns, rows, _ = plan.grid.size
+    ds.NumberOfFrames = series.instances
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.Rows, ds.Columns = rows, columns
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, series.bits, series.bits - 1, 0
+    ds.PixelData = np.concatenate(list(series.pixels.values())).astype("<u2").tobytes()
+    ds["PixelData"].VR = "OW"
+    ds.file_meta = file_meta(EnhancedMRImageStorage)
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    path = folder / "0001.dcm"
+    dcmwrite(path, ds, enforce_file_format=True)
+    return [path]
+
+
+def _frames(examination: Examination, series: StoredSeries, began: str) -> list[Dataset]:
+    plan = series.plan
+    items = []
+    for number, (b, volume) in enumerate(series.pixels.items(), start=1):
+        for k in range(volume.shape[0]):
+            groups = Dataset()
+            content = Dataset()
+            content.FrameAcquisitionDateTime = content.FrameReferenceDateTime = began
+            content.FrameAcquisitionDuration = plan.duration * 60000
+            content.StackID, content.InStackPositionNumber = "1", k + 1
+            content.DimensionIndexValues = [1, k + 1, number] if plan.kind is Kind.DWI else [1, k + 1]
+            groups.FrameContentSequence = [content]
+            position = Dataset()
+            position.ImagePositionPatient = [decimal(round(float(v), 6)) for v in plan.grid.point((0, 0, k))]
+            groups.PlanePositionSequence = [position]
+            if plan.kind is Kind.DWI:
+                groups.MRDiffusionSequence = [diffusion(plan.kind, b)]
+            items.append(groups)
+    return items
+
+
+def _dimensions(ds: Dataset, examination: Examination, series: StoredSeries) -> None:
+    """Multi-frame Dimension module (PS3.3 C.7.6.17): stack, slice and, for diffusion, b-value."""
+    organization = uid(examination.key, "dimensions", series.plan.number)
+    item = Dataset()
+    item.DimensionOrganizationUID = organization
+    ds.DimensionOrganizationSequence = [item]
+    pointers = [("StackID", "FrameContentSequence"), ("InStackPositionNumber", "FrameContentSequence")]
+    if series.plan.kind is Kind.DWI:
+        pointers.append(("DiffusionBValue", "MRDiffusionSequence"))
+    ds.DimensionIndexSequence = []
+    for keyword, group in pointers:
+        index = Dataset()
+        index.DimensionOrganizationUID = organization
+        index.DimensionIndexPointer = tag_for_keyword(keyword)
+        index.FunctionalGroupPointer = tag_for_keyword(group)
+        ds.DimensionIndexSequence.append(index)
+
+
+def _contrast(examination: Examination, series: StoredSeries) -> tuple[list[Dataset], list[Dataset]]:
+    """Enhanced Contrast/Bolus module and Contrast/Bolus Usage macro (PS3.3 C.7.6.4b, C.7.6.16.2.12).
+
+    One agent item per injection, so that each has its own volume and time.
+    """
+    product = PRODUCTS[examination.scanner.agent]
+    agents, usage = [], []
+    for number, injection in enumerate(series.plan.injections, start=1):
+        agent = code(product.code, "SCT", product.meaning)
+        agent.ContrastBolusAgentNumber = number
+        agent.ContrastBolusAdministrationRouteSequence = [code("47625008", "SCT", "Intravenous route")]
+        agent.ContrastBolusIngredientCodeSequence = [code("58281002", "SCT", "Gadolinium")]
+        volume = administered_volume(injection.dose, examination, product)
+        agent.ContrastBolusVolume = decimal(volume)
+        agent.ContrastBolusIngredientConcentration = decimal(product.weight_per_volume)
+        profile = Dataset()
+        profile.ContrastBolusVolume = decimal(volume)
+        profile.ContrastBolusStartTime = time_text(examination.at(injection.minute))
+        agent.ContrastAdministrationProfileSequence = [profile]
+        agents.append(agent)
+        used = Dataset()
+        used.ContrastBolusAgentNumber = number
+        used.ContrastBolusAgentAdministered, used.ContrastBolusAgentDetected = "YES", "YES"
+        usage.append(used)
+    return agents, usage
