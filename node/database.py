@@ -9,6 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from dbos import run_dbos_database_migrations
 from sqlalchemy import Engine, create_engine, event
 
 from node.settings import Settings
@@ -36,7 +37,8 @@ def open_database(settings: Settings) -> Engine:
 
 
 def upgrade(engine: Engine) -> str:
-    """Bring the schema to the newest revision; returns that revision."""
+    """Bring the node's tables and the durable engine's to what this version needs; returns the revision of ours."""
+    run_dbos_database_migrations(engine.url.render_as_string(hide_password=False))
     config = _alembic()
     with engine.begin() as connection:
         config.attributes["connection"] = connection

@@ -178,7 +178,7 @@ class Result:
             f"low dose as it is {self.low_dose_psnr:.1f} dB",
             "next:",
             f"  quarterdose studies show {self.key[:8]} --config {config}",
-            "  quarterdose demo --seed 2          another patient",
+            "  quarterdose demo --seed 6          another patient",
             "  quarterdose demo --pacs orthanc    the same against a real Orthanc",
         ]
 

@@ -195,13 +195,13 @@ def _files_by_role(room: Room, study_id: int) -> dict[Role, list[Path]]:
 def _volumes(role: Role, converted: ConvertedSeries, *, has_adc: bool) -> dict[Role, Volume]:
     """What a converted series gives: itself, or for DWI its b=0 image (which guides registration) and the ADC."""
     if role is Role.ADC:
-        return {Role.ADC: scanner_adc(converted.volumes[0])}
+        return {Role.ADC: scanner_adc(converted.adc or converted.volumes[0])}
     if role is not Role.DWI:
         return {role: converted.volumes[0]}
-    lowest = int(np.argmin(converted.b_values))
-    volumes = {Role.DWI: converted.volumes[lowest]}
+    volumes = {Role.DWI: converted.volumes[int(np.argmin(converted.b_values))]}
     if not has_adc:
-        volumes[Role.ADC] = adc_map(converted.b_values, converted.volumes)
+        own = converted.adc  # Philips may keep the scanner's map in the diffusion series
+        volumes[Role.ADC] = scanner_adc(own) if own else adc_map(converted.b_values, converted.volumes)
     return volumes
 
 

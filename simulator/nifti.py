@@ -18,6 +18,7 @@ from simulator.grid import Grid, resample
 from simulator.kinetics import Injection
 from simulator.protocol import LOW_DOSE, REST_OF_DOSE, Kind, SeriesPlan
 from simulator.randomness import stream
+from simulator.registration import rigid
 from simulator.scanner import Scanner
 from simulator.sequences import Diffusion, Flair, Mprage, SpinEcho
 from simulator.study import StudyFiles, new_folder, start_of, study_files, write_mask, write_series
@@ -46,15 +47,16 @@ def wrap_nifti(
 ) -> StudyFiles:
     """Write the volumes as classic MR series in their native orientation, one Frame of Reference for all.
 
-    ``t1ce`` is the full-dose series. The low-dose series is T1 + ``low_dose`` × (T1ce − T1) on the T1ce's grid, with
-    Rician noise of ``noise`` × the head's median T1 signal. ``adc`` (1e-6 mm²/s) becomes the scanner's ADC map; without
+    ``t1ce`` is the full-dose series. The low-dose series is T1 + ``low_dose`` × (T1ce − T1) on the T1ce's grid, the T1
+    moved there rigidly, with Rician noise of ``noise`` × the head's median T1 signal. ``adc`` (1e-6 mm²/s) becomes the scanner's ADC map; without
     it the study has no diffusion. ``lesion`` is a mask of enhancing tissue on any grid. Raises ``NiftiError``.
     """
     scanner = scanner or Scanner(scanner_adc=adc is not None)
     before, before_grid = read(t1)
     after, after_grid = read(t1ce)
     fluid, fluid_grid = read(flair)
-    aligned = before if before_grid == after_grid else resample(before, before_grid, after_grid)
+    # The patient moved between the two; mixing them voxel by voxel would make ghosts.
+    aligned = resample(before, before_grid, after_grid, rigid(after, after_grid, before, before_grid))
     head = before[before > before.mean()]
     low = aligned + low_dose * (after - aligned)
     low = rician(low.astype(np.float32), noise * float(np.median(head)), stream(seed, "noise of the low dose"))

@@ -33,7 +33,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Where everything goes; an earlier demonstration there is replaced.")] = (
         Path("demo")
     ),
-    seed: Annotated[int, typer.Option(help="Which patient.")] = 1,
+    seed: Annotated[int, typer.Option(help="Which patient; 4 has a glioblastoma.")] = 4,
     anatomy: Annotated[Path | None, typer.Option(help="A folder of head label maps to simulate from.")] = None,
     config: Config = DEFAULT,
 ) -> None:

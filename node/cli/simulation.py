@@ -30,7 +30,6 @@ def simulate(
 ) -> None:
     """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI."""
     from simulator.nifti import wrap_nifti  # loads much; no other command should wait for it
-
     from simulator.study import simulate_subject, write_study
 
     if from_nifti is not None:

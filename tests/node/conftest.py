@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from dbos import run_dbos_database_migrations
 from sqlalchemy import Engine
 
 from node.database import open_database, ready
@@ -19,6 +18,5 @@ def engine(settings: Settings) -> Engine:
 
 
 @pytest.fixture
-def starter(settings: Settings, engine: Engine) -> WorkStarter:
-    run_dbos_database_migrations(settings.database_url)
+def starter(engine: Engine) -> WorkStarter:
     return WorkStarter(engine)
