@@ -1,6 +1,6 @@
 """Siemens' CSA headers, as much of them as readers of mosaics look at.
 
-The binary layout ("SV10") is not published; nibabel's documentation "Siemens format DICOM with CSA header" describes it.
+The binary layout ("SV10") is not published by Siemens; nibabel's page "Siemens format DICOM with CSA header" does.
 """
 
 from __future__ import annotations

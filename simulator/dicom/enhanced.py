@@ -10,12 +10,21 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import EnhancedMRImageStorage
 
-from simulator.dicom.enhanced_groups import code, describe, diffusion, image_type, pulse_sequence, shared_groups
+from simulator.dicom.enhanced_groups import (
+    code,
+    describe,
+    diffusion,
+    image_type,
+    pulse_sequence,
+    shared_groups,
+    value_transformation,
+)
 from simulator.dicom.header import PRODUCTS, administered_volume, file_meta, shared_header
 from simulator.dicom.identity import Examination, date_text, decimal, time_text, uid
 from simulator.dicom.sequence_tags import sequence_tags
 from simulator.dicom.series import StoredSeries
 from simulator.protocol import Kind
+from simulator.scanner import Vendor
 
 
 def write_enhanced(examination: Examination, series: StoredSeries, folder: Path) -> list[Path]:
@@ -74,12 +83,15 @@ def _frames(examination: Examination, series: StoredSeries, began: str) -> list[
             content.FrameAcquisitionDuration = plan.duration * 60000
             content.StackID, content.InStackPositionNumber = "1", k + 1
             content.DimensionIndexValues = [1, k + 1, number] if plan.kind is Kind.DWI else [1, k + 1]
+            content.TemporalPositionIndex = number  # what readers that know no diffusion tell the volumes by
             groups.FrameContentSequence = [content]
             position = Dataset()
             position.ImagePositionPatient = [decimal(round(float(v), 6)) for v in plan.grid.point((0, 0, k))]
             groups.PlanePositionSequence = [position]
             if plan.kind is Kind.DWI:
                 groups.MRDiffusionSequence = [diffusion(plan.kind, b)]
+            if examination.scanner.vendor is Vendor.PHILIPS:
+                groups.PixelValueTransformationSequence = [value_transformation(series)]
             items.append(groups)
     return items
 

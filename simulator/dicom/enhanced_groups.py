@@ -25,9 +25,8 @@ def describe(item: Dataset, kind: Kind) -> None:
     item.VolumetricProperties = "VOLUME"
     item.VolumeBasedCalculationTechnique = "NONE"
     item.ComplexImageComponent = "MAGNITUDE"
-    item.AcquisitionContrast = {Kind.FLAIR: "FLUID_ATTENUATED", Kind.DWI: "DIFFUSION", Kind.ADC: "DIFFUSION"}.get(
-        kind, "T1"
-    )
+    contrast = {Kind.FLAIR: "FLUID_ATTENUATED", Kind.DWI: "DIFFUSION", Kind.ADC: "DIFFUSION"}
+    item.AcquisitionContrast = contrast.get(kind, "T1")
 
 
 def image_type(kind: Kind, vendor: Vendor) -> list[str]:
@@ -87,10 +86,8 @@ def shared_groups(series: StoredSeries, scanner: Scanner, tags: SequenceTags, be
     anatomy.AnatomicRegionSequence = [code("12738006", "SCT", "Brain")]
     anatomy.FrameLaterality = "B"
     groups.FrameAnatomySequence = [anatomy]
-    transformation = Dataset()
-    transformation.RescaleIntercept, transformation.RescaleSlope = decimal(0), decimal(series.slope)
-    transformation.RescaleType = "US"
-    groups.PixelValueTransformationSequence = [transformation]
+    if scanner.vendor is not Vendor.PHILIPS:
+        groups.PixelValueTransformationSequence = [value_transformation(series)]
     voi = Dataset()
     voi.WindowCenter, voi.WindowWidth = decimal(series.window[0]), decimal(series.window[1])
     groups.FrameVOILUTSequence = [voi]
@@ -111,6 +108,13 @@ def shared_groups(series: StoredSeries, scanner: Scanner, tags: SequenceTags, be
     groups.MRReceiveCoilSequence = [_receive_coil()]
     groups.MRTransmitCoilSequence = [_transmit_coil()]
     return groups
+
+
+def value_transformation(series: StoredSeries) -> Dataset:
+    """Pixel Value Transformation macro (PS3.3 C.7.6.16.2.9); Philips states it frame by frame."""
+    item = Dataset()
+    item.RescaleIntercept, item.RescaleSlope, item.RescaleType = decimal(0), decimal(series.slope), "US"
+    return item
 
 
 def diffusion(kind: Kind, b: int) -> Dataset:

@@ -19,6 +19,9 @@ def add_b_value(ds: Dataset, vendor: Vendor, b: int) -> None:
     elif vendor is Vendor.GE:
         block = ds.private_block(0x0043, "GEMS_PARM_01", create=True)
         block.add_new(0x39, "IS", [str(GE_OFFSET + b), "8", "0", "0"])
+        gradient = ds.private_block(0x0019, "GEMS_ACQU_01", create=True)
+        for element in (0xBB, 0xBC, 0xBD):
+            gradient.add_new(element, "DS", "0")  # combined images have no direction
     else:
         block = ds.private_block(0x2001, "Philips Imaging DD 001", create=True)
         block.add_new(0x03, "FL", float(b))
