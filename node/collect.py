@@ -72,8 +72,22 @@ class Collector:
             ).all()
         for study_id in due:
             if study_id not in open_now:
-                with Session(self._engine) as session, session.begin():
-                    self._consider(session, study_id)
+                self._consider_safely(study_id)
+
+    def _consider_safely(self, study_id: int) -> None:
+        """One study that cannot be judged must not keep the others waiting: it becomes FAILED, with the reason."""
+        try:
+            with Session(self._engine) as session, session.begin():
+                self._consider(session, study_id)
+        except OperationalError:
+            raise
+        except Exception as error:
+            log.exception("study %d cannot be judged", study_id)
+            with Session(self._engine) as session, session.begin():
+                study = session.get_one(Study, study_id)
+                study.unjudged = False
+                if State(study.state) in COLLECTING:
+                    move(session, study, State.FAILED, f"cannot be judged: {type(error).__name__}: {error}")
 
     def _consider(self, session: Session, study_id: int) -> None:
         study = session.get_one(Study, study_id)

@@ -27,11 +27,13 @@ GIVEN_UP = "given up"
 def attempt(settings: Settings, engine: Engine, study_id: int, destination_name: str, number: int) -> str:
     """Try to deliver what is still open for one destination.
 
-    Returns "" when all of it is there, GIVEN_UP when patience has ended (the study is FAILED then), otherwise what
-    went wrong this time.
+    Returns "" when there is nothing left to do, GIVEN_UP when patience has ended (the study is FAILED then), otherwise
+    what went wrong this time.
     """
     destination = next(d for d in settings.destination if d.name == destination_name)
     with Session(engine) as session:
+        if State(session.get_one(Study, study_id).state) is not State.DELIVERING:
+            return ""  # cancelled meanwhile, or a replayed step
         open_rows = list(session.scalars(_open(study_id, destination_name)))
     try:
         if open_rows:

@@ -66,11 +66,6 @@ def launch() -> None:
     DBOS.register_queue(DELIVERIES, worker_concurrency=_DELIVERIES_AT_ONCE, polling_interval_sec=0.5)
 
 
-def stop() -> None:
-    """Stop taking work; what is in the middle of a step is resumed at the next launch."""
-    DBOS.destroy()
-
-
 class WorkStarter:
     """Starts workflows from anywhere: in the transaction that makes them due (engine note 9)."""
 

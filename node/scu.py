@@ -14,6 +14,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
 from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
 _STATUS_DUPLICATE = 0x0111  # PS3.7 Annex C.5.1: the peer has it already, which is all we wanted
@@ -73,8 +74,7 @@ class StorageScu:
         self._ae = AE(peer.our_ae_title)
         self._ae.connection_timeout = self._ae.acse_timeout = peer.timeout_seconds
         self._ae.dimse_timeout = self._ae.network_timeout = peer.timeout_seconds
-        for sop_class, syntaxes in _contexts(files):
-            self._ae.add_requested_context(sop_class, syntaxes)
+        self._ae.requested_contexts = [build_context(*wanted) for wanted in _contexts(files)]
         if find:
             self._ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
         self._association: Association | None = None
@@ -155,12 +155,11 @@ def _associate(ae: AE, peer: Peer) -> Association:
     raise SendError(f"{peer} cannot be reached or ended the connection; is it running, and is the port right?")
 
 
-def _contexts(files: Sequence[Outgoing]) -> list[tuple[str, list[str]]]:
-    """One presentation context per SOP class and transfer syntax; plain ones may be converted to the default."""
-    wanted = dict.fromkeys((file.sop_class_uid, file.transfer_syntax_uid) for file in files)
-    plain = {str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)}
-    contexts: dict[tuple[str, tuple[str, ...]], None] = {}
-    for sop_class, syntax in wanted:
-        syntaxes = (syntax, *(plain - {syntax})) if syntax in plain else (syntax,)
-        contexts[(sop_class, syntaxes)] = None
-    return [(sop_class, list(syntaxes)) for sop_class, syntaxes in contexts]
+def _contexts(files: Sequence[Outgoing]) -> list[tuple[str, str]]:
+    """One presentation context for each SOP class and transfer syntax, so that the peer cannot choose a worse one;
+    behind them the default syntax, into which what is not compressed may be converted for a peer that knows no other.
+    """
+    plain = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    wanted = [(file.sop_class_uid, file.transfer_syntax_uid) for file in files]
+    fallback = [(sop_class, str(ImplicitVRLittleEndian)) for sop_class, syntax in wanted if syntax in plain]
+    return list(dict.fromkeys([*wanted, *fallback]))

@@ -93,7 +93,11 @@ def register(steps: Steps) -> None:
     @DBOS.workflow(name="deliver_to", max_recovery_attempts=None)
     def deliver_to(study: int, destination: str, series: str, attempt: int) -> None:
         # Waiting holds no worker: each attempt is a workflow of its own, delayed (engine note 11).
-        problem = DBOS.run_step({"name": "send"}, steps.send, study, destination, attempt)
+        try:
+            problem = DBOS.run_step({"name": "send"}, steps.send, study, destination, attempt)
+        except Exception as error:
+            DBOS.run_step({"name": "fail"}, steps.fail, study, reason_of(error))
+            raise
         if problem and problem != deliver.GIVEN_UP:
             pause = steps.settings.delivery.backoff(attempt)
             with SetWorkflowID(f"{series}-{attempt + 1}"), SetEnqueueOptions(delay_seconds=pause):

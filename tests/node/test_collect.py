@@ -17,7 +17,7 @@ from node.header.instance import scan
 from node.receive import record_instance
 from node.settings import Settings, load_settings
 from node.states import State, TransitionError
-from node.tables import Study
+from node.tables import Instance, Study
 from tests.conftest import ConfigMaker
 from tests.mr_slices import mr_slice
 
@@ -136,6 +136,19 @@ def test_what_can_never_be_processed_fails_with_its_reason(collector, engine, tm
     collector.look()
     assert study_of(engine).state == State.FAILED
     assert reason in study_of(engine).reason
+
+
+def test_a_study_that_cannot_be_judged_fails_and_the_others_go_on(collector, engine, tmp_path):
+    receive(engine, tmp_path, mr_slice("t1", 1, study="2.25.1"))
+    with Session(engine) as session, session.begin():
+        session.query(Instance).one().header = {"written": "by another version"}
+    receive(engine, tmp_path, mr_slice("t1", 1, study="2.25.2"))
+    collector.look()
+    with Session(engine) as session:
+        broken, sound = session.query(Study).order_by(Study.id)
+        assert (broken.state, sound.state) == (State.FAILED, State.RECEIVING)
+        assert "cannot be judged" in broken.reason
+        assert sound.missing
 
 
 def test_force_processes_an_incomplete_study_and_records_who_and_what_lacked(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -69,6 +70,7 @@ def test_everything_arrives_once_and_the_study_is_delivered(settings, engine, st
     assert ledger(engine) == [(SENT, 1)] * 3
     assert state(engine) == State.DELIVERED
     assert list(archive.received().values()) == [1, 1, 1]
+    assert {held.transfer_syntax_uid for held in archive.index.all()} == {ExplicitVRLittleEndian}
     assert attempt(settings, engine, study, "pacs", 2) == "", "a replayed step"
     assert list(archive.received().values()) == [1, 1, 1]
 
@@ -107,6 +109,13 @@ def test_an_abort_in_the_middle_is_taken_up_where_it_was(settings, engine, study
     archive.order(Faults())
     assert attempt(settings, engine, study, "pacs", 2) == ""
     assert list(archive.received().values()) == [1, 1, 1]
+
+
+def test_nothing_is_sent_of_a_study_that_was_cancelled(settings, engine, study, archive):
+    with Session(engine) as session, session.begin():
+        session.get_one(Study, study).state = State.CANCELLED
+    assert attempt(settings, engine, study, "pacs", 1) == ""
+    assert archive.received() == {}
 
 
 @pytest.mark.parametrize("it_arrived", [True, False])

@@ -1,0 +1,136 @@
+"""The command line as a person meets it: real processes, exit codes, and errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy.orm import Session
+
+from node.database import open_database, ready
+from node.engine import lock
+from node.settings import load_settings
+from node.states import State
+from node.tables import Event, Quarantined, Study
+from simulator.archive.server import Archive
+from tests.conftest import ConfigMaker
+from tests.mr_slices import mr_slice
+
+
+def run(*arguments: str | Path, code: int = 0) -> str:
+    command = [sys.executable, "-m", "node.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, f"{done.returncode}: {done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def config(make_config: ConfigMaker) -> Path:
+    return make_config()
+
+
+@pytest.fixture
+def study(config: Path) -> str:
+    """A study that waits for its low-dose series; its key."""
+    engine = open_database(load_settings(config))
+    ready(engine)
+    with Session(engine) as session, session.begin():
+        row = Study(
+            key="abc123", study_instance_uid="1.2.3", patient_id="P1", accession_number="A1", study_date="20260102",
+            state=State.INCOMPLETE, reason="low_dose: no T1-weighted series after the low dose", missing=["low_dose"],
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+        session.add(Event(study_id=row.id, who="node", what="RECEIVING → INCOMPLETE", why="low_dose"))
+        session.add(
+            Quarantined(
+                digest="d", path="quarantine/d.dcm", size=7, sender="PACS@10.0.0.1", reason="truncated [bold]",
+                claimed_study="1.2.3",
+            )
+        )  # fmt: skip
+    return "abc123"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(), ("run",), ("demo",), ("simulate",), ("send",), ("echo",), ("check",), ("studies",), ("studies", "retry"),
+     ("db", "upgrade")],
+)  # fmt: skip
+def test_every_command_has_help(command):
+    assert "Usage" in run(*command, "--help")
+
+
+def test_a_missing_configuration_is_a_usage_error_with_the_remedy(tmp_path):
+    assert "--config" in run("studies", "list", "--config", tmp_path / "none.toml", code=2)
+
+
+def test_lists_are_tables_for_people_and_json_for_programs(config, study):
+    assert study in run("studies", "list", "--config", config)
+    assert json.loads(run("studies", "list", "--json", "--config", config))[0]["state"] == "INCOMPLETE"
+    assert json.loads(run("studies", "list", "--state", "FAILED", "--json", "--config", config)) == []
+    assert json.loads(run("studies", "quarantine", "--json", "--config", config))[0]["reason"] == "truncated [bold]"
+
+
+@pytest.mark.parametrize("name", ["abc123", "abc", "1.2.3", "A1"])
+def test_a_study_is_found_by_key_uid_or_accession_number(config, study, name):
+    shown = run("studies", "show", name, "--config", config)
+    assert "no T1-weighted series after the low dose" in shown
+    assert "truncated [bold]" in shown, "text from outside is not taken for markup"
+
+
+@pytest.mark.parametrize("name", ["nothing", "%", "_bc123"])
+def test_an_unknown_study_has_its_own_exit_code(config, study, name):
+    assert "studies list" in run("studies", "show", name, "--config", config, code=3)
+
+
+def test_an_action_that_does_not_fit_is_refused_with_the_reason(config, study):
+    run("studies", "cancel", study, "--config", config)
+    assert "cannot become CANCELLED" not in run("studies", "show", study, "--config", config)
+    run("studies", "cancel", study, "--config", config)  # twice is once
+    shown = json.loads(run("studies", "show", study, "--json", "--config", config))
+    assert shown["state"] == "CANCELLED"
+    assert [event["what"] for event in shown["events"]][1:] == ["INCOMPLETE → CANCELLED"]
+
+
+def test_an_old_database_is_refused_until_it_is_upgraded(config, study):
+    engine = open_database(load_settings(config))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
+    assert "quarterdose db upgrade" in run("studies", "list", "--config", config, code=2)
+
+
+def test_upgrade_makes_a_new_database(config):
+    assert "revision 0001" in run("db", "upgrade", "--config", config)
+    assert "revision 0001" in run("db", "upgrade", "--config", config), "and again changes nothing"
+
+
+def test_check_names_what_is_wrong_and_echo_and_send_agree(config, tmp_path):
+    place = load_settings(config).destination[0]
+    findings = {row["what"]: row for row in json.loads(run("check", "--json", "--config", config, code=1))}
+    assert not findings["destination pacs"]["ok"]
+    assert findings["data folder"]["ok"]
+    assert findings["brain extraction weights"]["ok"]
+    assert findings["synthesis weights"]["ok"]
+    assert "cannot be reached" in run("echo", "--to", "pacs", "--config", config, code=1)
+    mr_slice("t1", 1).save_as(tmp_path / "one.dcm", enforce_file_format=True)
+    with Archive("PACS", place.port, tmp_path / "archive") as archive:
+        assert "answers" in run("echo", "--to", f"PACS@127.0.0.1:{place.port}", "--as", "ME")
+        assert "1 instances are at" in run("send", tmp_path / "one.dcm", "--to", "pacs", "--config", config)
+        assert "refused" in run("echo", "--to", f"WRONG@127.0.0.1:{place.port}", "--as", "ME", code=1)
+        assert len(archive.received()) == 1
+        assert "ok" in run("check", "--config", config)
+
+
+def test_what_is_no_dicom_file_is_not_sent(config, tmp_path):
+    (tmp_path / "note.txt").write_text("hello")
+    assert "is not a DICOM file" in run("send", tmp_path / "note.txt", "--to", "pacs", "--config", config, code=1)
+
+
+def test_two_nodes_on_one_data_folder_are_refused(config):
+    held = lock(load_settings(config))
+    assert "another node" in run("run", "--config", config, code=1)
+    held.close()
