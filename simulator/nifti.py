@@ -47,9 +47,10 @@ def wrap_nifti(
 ) -> StudyFiles:
     """Write the volumes as classic MR series in their native orientation, one Frame of Reference for all.
 
-    ``t1ce`` is the full-dose series. The low-dose series is T1 + ``low_dose`` × (T1ce − T1) on the T1ce's grid, the T1
-    moved there rigidly, with Rician noise of ``noise`` × the head's median T1 signal. ``adc`` (1e-6 mm²/s) becomes the scanner's ADC map; without
-    it the study has no diffusion. ``lesion`` is a mask of enhancing tissue on any grid. Raises ``NiftiError``.
+    ``t1ce`` is the full-dose series. The low-dose series is T1 + ``low_dose`` × (T1ce − T1) on the T1ce's grid, the
+    T1 moved there rigidly, with Rician noise of ``noise`` × the head's median T1 signal. ``adc`` (1e-6 mm²/s) becomes
+    the scanner's ADC map; without it the study has no diffusion. ``lesion`` is a mask of enhancing tissue on any grid.
+    Raises ``NiftiError``.
     """
     scanner = scanner or Scanner(scanner_adc=adc is not None)
     before, before_grid = read(t1)
