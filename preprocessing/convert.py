@@ -26,7 +26,8 @@ import numpy as np
 
 from preprocessing.classic import Disagreement, array_by_dicom2nifti
 from preprocessing.conversion_error import ConversionError
-from preprocessing.frames import SEND_AGAIN, Frame, Source, frames_of, read_source
+from preprocessing.frame import Frame
+from preprocessing.frames import SEND_AGAIN, Source, frames_of, read_source
 from preprocessing.stack import slices_of, volume_of
 from preprocessing.volume import FloatArray, Volume
 

@@ -17,34 +17,12 @@ from pydicom.errors import InvalidDicomError
 from preprocessing import mosaic
 from preprocessing.bvalue import b_value, is_isotropic
 from preprocessing.conversion_error import ConversionError
+from preprocessing.frame import Frame
 from preprocessing.volume import FloatArray
 
 PER_FRAME, SHARED = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
 UNASSIGNED = ("UnassignedPerFrameConvertedAttributesSequence", "UnassignedSharedConvertedAttributesSequence")
 SEND_AGAIN = "Send the series again from the scanner or the PACS"
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One 2D image: where it lies (PS3.3 C.7.6.2, LPS mm), what it shows, and how to get its pixels.
-
-    ``spacing`` is (between rows, between columns) in mm, ``shape`` (rows, columns). ``where`` names the file for a
-    person. ``read`` gives float32 [row, column], rescale slope and intercept applied, or raises ``ConversionError``.
-    """
-
-    where: str
-    position: NDArray[np.float64]
-    row_cosine: NDArray[np.float64]
-    column_cosine: NDArray[np.float64]
-    spacing: tuple[float, float]
-    shape: tuple[int, int]
-    b_value: float | None
-    isotropic: bool
-    kind: tuple[str, ...]
-    echo_time: float
-    time: float
-    acquisition: float
-    read: Callable[[], FloatArray]
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,17 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from preprocessing.bvalue import PrivateTag, private_value
+from preprocessing.frame import Frame
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # nibabel calls its DICOM readers experimental at every import
     from nibabel.nicom import csareader
-
-if TYPE_CHECKING:
-    from preprocessing.frames import Frame
 
 TILES = PrivateTag(0x0019, "SIEMENS MR HEADER", 0x0A)
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.conversion_error import ConversionError
-from preprocessing.frames import SEND_AGAIN, Frame
+from preprocessing.frame import Frame
+from preprocessing.frames import SEND_AGAIN
 from preprocessing.volume import FloatArray, Geometry, Volume
 
 SAME_PLACE = 0.05  # mm: positions nearer than this are one slice; no MR slice is that thin
