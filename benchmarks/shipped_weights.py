@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import time
 from dataclasses import fields, replace
 from functools import partial
@@ -33,6 +32,7 @@ from preprocessing.volume import Role
 
 FloatArray = NDArray[np.float32]
 
+HELD_OUT = ["head_13", "head_14", "head_15", "head_16"]
 LIMITS = (
     "Trained and judged on simulated contrast only: no patient's image was seen. The figures say how well the "
     "simulator's physics was learned, not how well a patient is served.",
@@ -83,6 +83,22 @@ def trained_so_far(run: Path, settings: TrainingSettings) -> tuple[SynthesisNetw
     return network, checkpoint["step"]
 
 
+def described(settings: TrainingSettings) -> tuple[str, ...]:
+    """The settings, one line each."""
+    values = ((field.name, getattr(settings, field.name)) for field in fields(settings))
+    return tuple(f"{name}: {', '.join(value) if isinstance(value, tuple) else value}" for name, value in values)
+
+
+def command(arguments: argparse.Namespace) -> str:
+    """The call that makes these weights again, wherever the folders are."""
+    return (
+        "python -m benchmarks.shipped_weights --anatomy DIR --out DIR"
+        f" --name {arguments.name} --roles {' '.join(arguments.roles)} --head {arguments.head}"
+        f" --subjects {arguments.subjects} --held-out {' '.join(arguments.held_out)}"
+        f" --epochs {arguments.epochs} --crop {arguments.crop} --batch {arguments.batch}"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anatomy", type=Path, help="label maps of heads; without it the packaged anatomy")
@@ -90,8 +106,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="the model's folder in --models")
     parser.add_argument("--models", type=Path, default=SHIPPED)
     parser.add_argument("--subjects", type=int, default=40)
-    parser.add_argument("--held-out", nargs="+", default=["head_13", "head_14", "head_15", "head_16"],
-                        help="heads that judge instead of training")
+    parser.add_argument("--held-out", nargs="+", default=HELD_OUT, help="heads that judge instead of training")
     parser.add_argument("--roles", nargs="+", type=Role, default=list(TrainingSettings.roles))
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--crop", type=int, default=64)
@@ -116,7 +131,6 @@ def main() -> None:
     folder = arguments.models / arguments.name
     digest = write_weights(folder, network, settings.roles)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    told = tuple(f"{field.name}: {getattr(settings, field.name)}" for field in fields(settings))
     made = f"{steps} steps on {len(train_set.subjects)} simulated subjects of {len(train_set.anatomies)} heads"
     card = ModelCard(
         name=arguments.name,
@@ -124,8 +138,8 @@ def main() -> None:
         weights_sha256=digest,
         cohort_digest=cohort.digest,
         commit=commit,
-        command=f"python -m benchmarks.shipped_weights {' '.join(sys.argv[1:])}",
-        training=(made, *told),
+        command=command(arguments),
+        training=(made, *described(settings)),
         results=(),
         limits=LIMITS,
     )
