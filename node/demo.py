@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 
 from model.metrics import l2, psnr
 from node.database import open_database
+from node.errors import CommandError
 from node.files import DataFolder
 from node.panel import Column, draw_panel
 from node.report import describe_study
@@ -39,15 +40,12 @@ from preprocessing.study import PreparedStudy
 from preprocessing.volume import FloatArray, Role, Volume
 from simulator.archive.send import Peer as RoutePeer
 from simulator.archive.server import Archive
+from simulator.heads import AnatomyError
 from simulator.orthanc import OrthancProcess
 from simulator.study import StudyFiles, simulate_subject, write_study
 
 _START_SECONDS = 60.0
 _GIVE_UP_SECONDS = 900.0
-
-class DemoError(Exception):
-    """The demonstration did not reach its end; the text says where and which log tells more."""
-
 
 class Pacs(Protocol):
     """What the demonstration needs of a PACS beyond DICOM."""
@@ -93,10 +91,10 @@ class Stage:
     def build(cls, folder: Path, config: Path) -> Stage:
         """Copy the configuration into an empty folder, so that the node's data lie there too.
 
-        Raises DemoError when the folder holds something that is not an earlier demonstration.
+        Raises CommandError when the folder holds something that is not an earlier demonstration.
         """
         if folder.exists() and any(folder.iterdir()) and not (folder / "config.toml").exists():
-            raise DemoError(f"{folder} holds something else; name another folder with --out")
+            raise CommandError(f"{folder} holds something else; name another folder with --out")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         shutil.copy(config, folder / "config.toml")
@@ -121,7 +119,10 @@ def running(stage: Stage, pacs: str) -> Iterator[Pacs]:
                 stage.folder / "orthanc", place.ae_title, place.port, web_port, receiver.port,
                 node_ae_title=stage.settings.node.ae_title, peers={"SCANNER": 11199},
             )  # fmt: skip
-            holder = OrthancPacs(stack.enter_context(orthanc))
+            try:
+                holder = OrthancPacs(stack.enter_context(orthanc))
+            except RuntimeError as error:
+                raise CommandError(str(error)) from error
         else:
             node = RoutePeer(stage.settings.node.ae_title, receiver.host, receiver.port)
             archive = Archive(place.ae_title, place.port, stage.folder / "archive", route_to=[node])
@@ -141,7 +142,7 @@ def _node(stage: Stage) -> Iterator[None]:
         end = time.monotonic() + _START_SECONDS
         while not _answers(us):
             if process.poll() is not None or time.monotonic() > end:
-                raise DemoError(f"the node did not come up; {stage.folder / 'node.log'} says why")
+                raise CommandError(f"the node did not come up; {stage.folder / 'node.log'} says why")
             time.sleep(0.2)
         yield
     finally:
@@ -196,10 +197,13 @@ class Demonstration:
     progress: Callable[[str, float], None]
 
     def run(self) -> Result:
-        """Do it all. Raises DemoError, with where to look, when it does not reach the end."""
+        """Do it all. Raises CommandError, with where to look, when it does not reach the end."""
         stage = Stage.build(self.out, self.config)
         self.say(f"simulating patient {self.seed}")
-        subject = simulate_subject(self.seed, self.anatomy)
+        try:
+            subject = simulate_subject(self.seed, self.anatomy)
+        except AnatomyError as error:
+            raise CommandError(str(error)) from error
         truth = write_study(subject, stage.folder / "scanner", progress=self._scanned)
         files = truth.files
         self.say(f"the scanner has made {len(files)} instances")
@@ -239,9 +243,9 @@ class Demonstration:
                 if report["state"] == State.DELIVERED:
                     return report
                 if report["state"] in (State.FAILED, State.INCOMPLETE, State.CANCELLED):
-                    raise DemoError(f"the study is {report['state']}: {report['reason']}")
+                    raise CommandError(f"the study is {report['state']}: {report['reason']}")
             time.sleep(0.25)
-        raise DemoError(f"not delivered within {_GIVE_UP_SECONDS:g} s; {stage.folder / 'node.log'} tells more")
+        raise CommandError(f"not delivered within {_GIVE_UP_SECONDS:g} s; {stage.folder / 'node.log'} tells more")
 
     def _fetch(self, stage: Stage, pacs: Pacs, report: dict[str, Any]) -> list[Path]:
         """The virtual series as the PACS holds it."""
@@ -249,7 +253,7 @@ class Demonstration:
         held = pacs.files(report["study_instance_uid"], stage.folder / "from-pacs")
         found = [path for path in held if dcmread(path, stop_before_pixels=True).SeriesInstanceUID in wanted]
         if not found:
-            raise DemoError("the node says that it delivered, but the PACS does not hold the virtual series")
+            raise CommandError("the node says that it delivered, but the PACS does not hold the virtual series")
         self.say(f"the PACS holds {len(held)} instances of the study, {len(found)} of them virtual")
         return found
 

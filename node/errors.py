@@ -1,4 +1,4 @@
-"""The one error that belongs to a study: its text is what the PACS administrator reads in `studies show`."""
+"""Errors whose text a person reads: in `studies show`, or at the end of a command."""
 
 
 class StudyError(Exception):
@@ -7,3 +7,7 @@ class StudyError(Exception):
 
 class CancelledError(Exception):
     """A person cancelled the study while it was being worked on."""
+
+
+class CommandError(Exception):
+    """A command cannot do what it was asked to; the text says why and what would help."""

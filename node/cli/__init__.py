@@ -11,6 +11,7 @@ from node.actions import UnknownStudyError
 from node.cli import database, demonstration, network, running, simulation, studies
 from node.database import DatabaseError
 from node.engine import AlreadyRunningError
+from node.errors import CommandError
 from node.scu import SendError
 from node.settings import ConfigurationError
 from node.states import TransitionError
@@ -37,6 +38,7 @@ _EXIT_CODES: dict[type[Exception], int] = {
     DatabaseError: _USAGE,
     AlreadyRunningError: _FAILED,
     SendError: _FAILED,
+    CommandError: _FAILED,
     TransitionError: _FAILED,
     OSError: _FAILED,
     UnknownStudyError: _UNKNOWN,

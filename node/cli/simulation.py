@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
+from node.errors import CommandError
+
 
 def add_to(app: typer.Typer) -> None:
     app.command()(simulate)
@@ -29,14 +31,29 @@ def simulate(
     ] = None,
 ) -> None:
     """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI."""
-    from simulator.nifti import wrap_nifti  # loads much; no other command should wait for it
+    from simulator.heads import AnatomyError  # loads much; no other command should wait for it
+    from simulator.nifti import NiftiError
+
+    try:
+        if from_nifti is not None:
+            _wrap(from_nifti, out, seed)
+        else:
+            _simulate(out, subjects, seed, anatomy)
+    except (AnatomyError, NiftiError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _wrap(folder: Path, out: Path, seed: int) -> None:
+    from simulator.nifti import wrap_nifti
+
+    t1, flair, t1ce = (folder / name for name in ("t1.nii.gz", "flair.nii.gz", "t1ce.nii.gz"))
+    study = wrap_nifti(t1, flair, t1ce, out, seed=seed)
+    typer.echo(f"{len(study.files)} instances are in {study.folder}")
+
+
+def _simulate(out: Path, subjects: int, seed: int, anatomy: Path | None) -> None:
     from simulator.study import simulate_subject, write_study
 
-    if from_nifti is not None:
-        t1, flair, t1ce = (from_nifti / name for name in ("t1.nii.gz", "flair.nii.gz", "t1ce.nii.gz"))
-        study = wrap_nifti(t1, flair, t1ce, out, seed=seed)
-        typer.echo(f"{study.folder}")
-        return
     with Progress() as bar:
         task = bar.add_task("simulating", total=subjects)
         for number in range(seed, seed + subjects):
