@@ -27,7 +27,7 @@ PADDING = ((58, 22), (28, 22), (18, 18))  # mm around the template for neck, sca
 def icbm_head() -> Head:
     """The phantom, with the same structure numbers as the label maps."""
     grey, white, brain = (_map(name) for name in ("gm", "wm", "t1"))
-    return centred(_build(grey, white, brain > 0), "icbm152")
+    return centred(_build(grey, white, brain), "icbm152")
 
 
 def _map(kind: str) -> NDArray[np.float32]:
@@ -42,16 +42,19 @@ def _map(kind: str) -> NDArray[np.float32]:
     return np.pad(laid_out, PADDING).astype(np.float32)
 
 
-def _build(grey: NDArray[np.float32], white: NDArray[np.float32], hull: Mask) -> NDArray[np.int16]:
+def _build(grey: NDArray[np.float32], white: NDArray[np.float32], t1: NDArray[np.float32]) -> NDArray[np.int16]:
     # MNI RAS coordinates of every voxel, as broadcastable axes. The template runs x −98 … 98, y −134 … 98, z −72 … 116.
     z = np.arange(grey.shape[0], dtype=np.float32)[:, None, None] - 72 - PADDING[0][0]
     y = 98 + PADDING[1][0] - np.arange(grey.shape[1], dtype=np.float32)[None, :, None]
     x = 98 + PADDING[2][0] - np.arange(grey.shape[2], dtype=np.float32)[None, None, :]
-    hull = ndimage.binary_fill_holes(hull)
+    hull = t1 > 0
     labels = np.zeros(grey.shape, dtype=np.int16)
     distance = _distance(hull)
     _head_shell(labels, distance, x, y, z)
-    _brain(labels, grey, white, hull, x, y, z)
+    # The maps average 152 brains, so that sulci are blurred shut; what is dark for its surroundings opens them again.
+    dark = t1 - ndimage.gaussian_filter(t1, 5.0, truncate=2.0)
+    tissue = (grey + white > 118) & (distance < -1.5) & ((grey + white + 1.5 * dark > 200) | (distance < -25))
+    _brain(labels, grey, white, tissue, distance, x, y, z)
     return labels
 
 
@@ -108,15 +111,15 @@ def _brain(
     labels: NDArray[np.int16],
     grey: NDArray[np.float32],
     white: NDArray[np.float32],
-    hull: Mask,
+    tissue: Mask,
+    distance: NDArray[np.float32],
     x: NDArray[np.float32],
     y: NDArray[np.float32],
     z: NDArray[np.float32],
 ) -> None:
+    hull = distance <= 0
     labels[hull] = 24
     left = np.broadcast_to(x < 0, hull.shape)
-    # The probability maps average 152 brains, so sulci are blurred shut; a sharper threshold opens them again.
-    tissue = hull & (grey + white > 118)
     is_white = tissue & (white > grey)
     tentorium = -6 - 0.22 * np.abs(x) - 0.30 * np.clip(-52 - y, 0, None)
     cerebellum = (y < -34) & (z < tentorium) & ((np.abs(x) > 12) | (y < -42))
@@ -142,26 +145,25 @@ def _brain(
         lateral = (
             hull & ~tissue & sided & (np.abs(x) < 36) & (np.abs(x) > 1) & (y < 38) & (y > -60) & (z > -22) & (z < 30)
         )
-        labels[_inner(lateral, hull, 20)] = (4, 43)[side]
+        labels[lateral & (distance < -20)] = (4, 43)[side]
     labels[tissue & stem] = 16
     third = hull & ~tissue & (np.abs(x) < 4) & (y < 6) & (y > -34) & (z < 8) & (z > -14)
     labels[third] = 14
     labels[hull & (((x / 7) ** 2 + ((y - 4) / 4) ** 2 + ((z + 20) / 2.5) ** 2) < 1)] = 85
-    _sinuses(labels, hull, x, y, z)
-
-
-def _inner(mask: Mask, hull: Mask, depth: float) -> Mask:
-    return mask & (_distance(hull) < -depth)
+    _sinuses(labels, distance, x, y, z)
 
 
 def _sinuses(
-    labels: NDArray[np.int16], hull: Mask, x: NDArray[np.float32], y: NDArray[np.float32], z: NDArray[np.float32]
+    labels: NDArray[np.int16],
+    distance: NDArray[np.float32],
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    z: NDArray[np.float32],
 ) -> None:
     """Superior sagittal, transverse and straight sinus, and the large arteries at the skull base."""
-    rim = _distance(hull)
     free = np.isin(labels, (24, 515))
-    sagittal = (rim > -5) & (rim < 2) & (np.abs(x) < 4.5 - 0.4 * np.abs(rim + 1)) & (z > -8) & (y < 60)
-    transverse = (rim > -4) & (rim < 3) & (np.abs(z + 17 + 0.06 * np.abs(x)) < 4) & (y < -40)
+    sagittal = (distance > -5) & (distance < 2) & (np.abs(x) < 4.5 - 0.4 * np.abs(distance + 1)) & (z > -8) & (y < 60)
+    transverse = (distance > -4) & (distance < 3) & (np.abs(z + 17 + 0.06 * np.abs(x)) < 4) & (y < -40)
     straight = (np.abs(x) < 2) & (np.abs(z - (-6 - 0.30 * (-52 - y))) < 2.5) & (y < -46) & (y > -92)
     labels[free & (sagittal | transverse | straight)] = 514
     carotids = ((np.abs(x) - 13) ** 2 + (y - 6) ** 2 < 2.8**2) & (z < -14) & (z > -60)

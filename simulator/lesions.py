@@ -70,13 +70,14 @@ class Lesion:
 class Painter:
     """Paints the lesions of one patient into a label map and remembers what enhances."""
 
-    def __init__(self, labels: Labels, brain: Mask, rng: np.random.Generator) -> None:
+    def __init__(self, labels: Labels, brain: Mask, immovable: Mask, rng: np.random.Generator) -> None:
         self.labels = labels
         self.rng = rng
         self.lesions: list[Lesion] = []
         parenchyma = np.isin(labels, (Tissue.WHITE, Tissue.GREY, Tissue.PUTAMEN, Tissue.CAUDATE, Tissue.DEEP_GREY))
         self.white = np.flatnonzero(labels == Tissue.WHITE)
         self.brain = brain
+        self.immovable = immovable
         self.parenchyma = parenchyma & brain
 
     def paint(self, condition: Condition) -> None:
@@ -107,9 +108,8 @@ class Painter:
         return np.asarray(np.ravel_multi_index(tuple(index.T), self.labels.shape), dtype=np.int64)
 
     def _soft(self, shape: Lump) -> Mask:
-        """Brain in the lump's box, without dura and large vessels: what a tumour grows into."""
-        view = self.labels[shape.box]
-        hard = np.isin(view, (Tissue.DURA, Tissue.VEIN, Tissue.ARTERY, Tissue.CHOROID, Tissue.CSF))
+        """Brain and sulci in the lump's box, without dura, ventricles and large vessels: what a tumour grows into."""
+        hard = self.immovable[shape.box] | (self.labels[shape.box] == Tissue.DURA)
         return np.asarray(self.brain[shape.box] & ~hard)
 
     def _oedema(self, place: Place, width: float) -> None:
@@ -142,7 +142,7 @@ class Painter:
 
     def _glioblastoma(self) -> None:
         place = self._place(self.rng.uniform(11, 24))
-        self._oedema(place, self.rng.uniform(8, 20))
+        self._oedema(place, self.rng.uniform(6, 15))
         self._enhancing(place, True, self.rng.uniform(2.0, 5.5), 0.28)
         if self.rng.random() < 0.3:
             self._enhancing(self._near(place), False, 0, 0.2)
@@ -195,7 +195,7 @@ class Painter:
 
     def _low_grade(self) -> None:
         shape = lump(self.rng, self.labels.shape, self._place(self.rng.uniform(10, 24)), 0.3)
-        self._fill(shape, (shape.depth < 1) & self.parenchyma[shape.box] & self._soft(shape), Tissue.LOW_GRADE)
+        self._fill(shape, (shape.depth < 1) & self.parenchyma[shape.box], Tissue.LOW_GRADE)
 
     def _white_matter_lesions(self) -> None:
         for _ in range(int(self.rng.integers(5, 40))):

@@ -47,6 +47,12 @@ def brain_hull(structure_map: NDArray[np.int16]) -> Mask:
     return hull
 
 
+def immovable(structure_map: NDArray[np.int16]) -> Mask:
+    """What a tumour grows around and not into: ventricles and large vessels. It does fill sulci."""
+    ventricles = (*fs.VENTRICLES, *fs.THIRD_VENTRICLE, *fs.FOURTH_VENTRICLE)
+    return np.asarray(fs.lookup((*ventricles, *fs.ARTERY, *fs.VEIN))[structure_map])
+
+
 def bounding_box(mask: Mask, margin: int) -> tuple[slice, slice, slice]:
     """The smallest box around a mask, widened by ``margin`` voxels where there is room."""
     slices = []
@@ -120,7 +126,7 @@ def _choroid_plexus(labels: Labels, structure_map: NDArray[np.int16], grid: Grid
     near = distance_to(fs.lookup(fs.THALAMUS)[structure_map])
     wall = -distance_to(ventricle)
     tufts = smooth_field(rng, grid, 5.0)
-    labels[ventricle & (near < 9) & (wall < 3.2) & (tufts > -0.35)] = Tissue.CHOROID
+    labels[ventricle & (near < 8) & (wall < 2.7) & (tufts > -0.35)] = Tissue.CHOROID
     fourth = fs.lookup(fs.FOURTH_VENTRICLE)[structure_map]
     labels[fourth & (tufts > 0.9)] = Tissue.CHOROID
 

@@ -17,9 +17,17 @@ from simulator.heads import Head, head_files, load_head
 from simulator.icbm import icbm_head
 from simulator.kinetics import Injection, concentrations, tissue_at
 from simulator.lesions import Condition, Lesion, LesionSettings, Painter
-from simulator.meninges import brain_hull, tissues
+from simulator.meninges import brain_hull, immovable, tissues
 from simulator.randomness import smooth_field, stream
-from simulator.tissue import ADC_SPREAD_TUMOUR, ENHANCING_LESION, TEXTURE_DENSITY, TEXTURE_T1, Tissue, tissue_table
+from simulator.tissue import (
+    ADC_SPREAD_TUMOUR,
+    DURA_FILL,
+    ENHANCING_LESION,
+    TEXTURE_DENSITY,
+    TEXTURE_T1,
+    Tissue,
+    tissue_table,
+)
 
 FloatArray = NDArray[np.float32]
 
@@ -95,6 +103,7 @@ class Subject:
         diffusion[[Tissue.RIM, Tissue.SOLID]] = ADC_SPREAD_TUMOUR
         t1 = table.t1[self.tissues] * (1 + strength[self.tissues] * texture)
         density = table.density[self.tissues] * (1 + (strength * TEXTURE_DENSITY / TEXTURE_T1)[self.tissues] * fine)
+        density[self.tissues == Tissue.DURA] *= DURA_FILL
         adc = table.adc[self.tissues] * (1 + diffusion[self.tissues] * texture)
         return ParameterMaps(t1, table.t2[self.tissues], density, np.maximum(adc, 0))
 
@@ -131,7 +140,7 @@ def simulate_subject(seed: int, anatomy: Path | None = None, settings: SubjectSe
     labels = tissues(grown, stream(seed, "tissues"))
     brain = brain_hull(grown.structures)
     condition = settings.condition or settings.lesions.draw(stream(seed, "condition"))
-    painter = Painter(labels, brain, stream(seed, "lesions"))
+    painter = Painter(labels, brain, immovable(grown.structures), stream(seed, "lesions"))
     painter.paint(condition)
     remaining = tuple(_still_there(lesion, labels) for lesion in painter.lesions)
     return Subject(seed, person(seed), head.name, condition, grown.grid, labels, brain, remaining)

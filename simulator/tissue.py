@@ -97,6 +97,9 @@ RELAXATION: dict[Tissue, Relaxation] = {
     Tissue.CAVITY: Relaxation(3500, 3500, 1000, 1.0, 2.8),  # [A] fluid with a little protein
 }
 
+# Dura is about half a millimetre thick, less than a voxel: that share of each is dura, the rest dark [A].
+DURA_FILL = 0.5
+
 # How wide T1 varies inside one tissue of one head, and T2 and proton density less so [A].
 TEXTURE_T1, TEXTURE_DENSITY = 0.025, 0.015
 ADC_SPREAD_TUMOUR = 0.12 / 0.96
