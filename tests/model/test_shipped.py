@@ -1,0 +1,30 @@
+"""The weights that ship: whole, small enough, and better than the answers that need no learning, by their own cards."""
+
+import pytest
+
+from model.network import parameter_count
+from model.store import WEIGHTS, Model, best_for, model_folders
+from preprocessing.volume import Role
+
+FOLDERS = model_folders()
+
+
+def test_they_fit_into_the_repository():
+    assert sum((folder / WEIGHTS).stat().st_size for folder in FOLDERS) <= 20e6
+
+
+def test_a_full_study_gets_the_network_of_all_four_roles():
+    assert best_for((Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)).name == "c8_four_roles"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_each_loads_and_its_card_says_it_beats_its_rivals(folder):
+    model = Model.load(folder, "cpu")
+    assert parameter_count(model.network) == 0  # frozen
+    assert model.card.name == folder.name
+    ours, *rivals = model.card.results
+    assert len(rivals) == 3
+    for rival in rivals:
+        assert ours.brain.psnr.mean > rival.brain.psnr.mean
+        assert ours.brain.ssim.mean > rival.brain.ssim.mean
+        assert ours.brain.t_l2.mean < rival.brain.t_l2.mean
