@@ -8,15 +8,16 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
+from simulator.archive.faults import FaultOrder
 from simulator.archive.index import Index
 from simulator.archive.send import Peer
 
 _ALL_COMMITTED, _FAILURES_EXIST = 1, 2
-_NO_SUCH_OBJECT, _CLASS_CONFLICT = 0x0112, 0x0119
+_PROCESSING_FAILURE, _NO_SUCH_OBJECT, _CLASS_CONFLICT = 0x0110, 0x0112, 0x0119  # PS3.3 C.14.1.1
 _log = logging.getLogger(__name__)
 
 
-def answer_to(request: Dataset, index: Index) -> tuple[int, Dataset]:
+def answer_to(request: Dataset, index: Index, faults: FaultOrder) -> tuple[int, Dataset]:
     """Event type and event information for a commitment request: which instances are held, which are not."""
     report = Dataset()
     report.TransactionUID = request.TransactionUID
@@ -25,17 +26,27 @@ def answer_to(request: Dataset, index: Index) -> tuple[int, Dataset]:
         item = Dataset()
         item.ReferencedSOPClassUID = asked.ReferencedSOPClassUID
         item.ReferencedSOPInstanceUID = asked.ReferencedSOPInstanceUID
-        held = index.get(asked.ReferencedSOPInstanceUID)
-        if held is not None and held.sop_class_uid == asked.ReferencedSOPClassUID:
+        reason = _failure_reason(asked, index, faults)
+        if reason is None:
             committed.append(item)
         else:
-            item.FailureReason = _NO_SUCH_OBJECT if held is None else _CLASS_CONFLICT
+            item.FailureReason = reason
             failed.append(item)
     if committed:
         report.ReferencedSOPSequence = committed
     if failed:
         report.FailedSOPSequence = failed
     return (_FAILURES_EXIST if failed else _ALL_COMMITTED), report
+
+
+def _failure_reason(asked: Dataset, index: Index, faults: FaultOrder) -> int | None:
+    """Why the instance is not committed, or None if it is."""
+    held = index.get(asked.ReferencedSOPInstanceUID)
+    if held is None:
+        return _NO_SUCH_OBJECT
+    if held.sop_class_uid != asked.ReferencedSOPClassUID:
+        return _CLASS_CONFLICT
+    return _PROCESSING_FAILURE if faults.fail_commitment() else None
 
 
 def report_commitment(event_type: int, report: Dataset, peer: Peer, calling_ae_title: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -41,11 +41,25 @@ class SendResult:
     failed: dict[str, str]
 
 
-def send(instances: Iterable[StoredInstance], peer: Peer, calling_ae_title: str) -> SendResult:
-    """Send all over one association; what the peer refuses is in the result, nothing is raised."""
-    waiting = list(instances)
-    if not waiting:
-        return SendResult((), {})
+def send(
+    instances: Sequence[StoredInstance], peer: Peer, calling_ae_title: str, per_association: int = 0
+) -> SendResult:
+    """Send ``per_association`` instances over each association, or all over one if it is 0.
+
+    What the peer refuses is in the result, nothing is raised.
+    """
+    size = per_association or len(instances) or 1
+    results = [
+        _send_over_one(instances[start : start + size], peer, calling_ae_title)
+        for start in range(0, len(instances), size)
+    ]
+    return SendResult(
+        tuple(uid for result in results for uid in result.sent),
+        {uid: reason for result in results for uid, reason in result.failed.items()},
+    )
+
+
+def _send_over_one(waiting: Sequence[StoredInstance], peer: Peer, calling_ae_title: str) -> SendResult:
     entity = AE(calling_ae_title)
     entity.connection_timeout = _CONNECTION_SECONDS
     association = entity.associate(peer.host, peer.port, contexts_for(waiting), ae_title=peer.ae_title)

@@ -1,13 +1,8 @@
-"""The archive that stands for a PACS: Storage, Query/Retrieve, storage commitment, and routing to the node.
-
-As a process: ``python -m simulator.archive --port 11113 --folder DIR --route QUARTERDOSE@127.0.0.1:11112``.
-"""
+"""The archive that stands for a PACS: Storage, Query/Retrieve, storage commitment, and routing to the node."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-import signal
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,10 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pynetdicom import ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
@@ -31,8 +25,9 @@ from simulator.archive.commitment import answer_to, report_commitment
 from simulator.archive.faults import FaultOrder, Faults
 from simulator.archive.index import Index, StoredInstance
 from simulator.archive.query import find, select
+from simulator.archive.retrieve import RetrieveEntity, get, move
 from simulator.archive.route import Router
-from simulator.archive.send import Peer, SendResult, contexts_for
+from simulator.archive.send import Peer, SendResult
 
 _SUCCESS, _PENDING, _CANCEL = 0x0000, 0xFF00, 0xFE00
 _OUT_OF_RESOURCES, _NOT_MATCHING, _NOT_UNDERSTOOD, _NOT_AUTHORIZED = 0xA700, 0xA900, 0xC000, 0x0124
@@ -55,7 +50,7 @@ class Archive:
         self.index = Index(folder)
         self._address = (host, port)
         self._peers = {peer.ae_title: peer for peer in (*route_to, *peers)}
-        self._router = Router(self.index, route_to, quiet_seconds, lambda: self.ae_title)
+        self._router = Router(self.index, route_to, quiet_seconds, lambda: self.ae_title, lambda: self._faults)
         self._faults = FaultOrder(faults or Faults())
         self._received: Counter[str] = Counter()
         self._stopping = threading.Event()
@@ -113,8 +108,8 @@ class Archive:
         """
         return self._router.route(study_uid, self._peers[destination] if isinstance(destination, str) else destination)
 
-    def _entity(self) -> AE:
-        entity = AE(self.ae_title)
+    def _entity(self) -> RetrieveEntity:
+        entity = RetrieveEntity(self.ae_title)
         entity.require_called_aet = True
         entity.maximum_pdu_size = 0
         entity.maximum_associations = 50
@@ -167,58 +162,26 @@ class Archive:
             yield None, None
             return
         instances = self._selected(event)
-        yield peer.host, peer.port, {"contexts": contexts_for(instances), "ae_title": peer.ae_title}
-        yield from _sub_operations(event, instances)
+        yield from move(event, instances, peer, self._faults.feign(instances))
 
     def _get(self, event: Any) -> Iterator[Any]:
-        yield from _sub_operations(event, self._selected(event))
+        yield from get(event, self._selected(event))
 
     def _selected(self, event: Any) -> list[StoredInstance]:
-        return select(event.identifier, self.index.all())
+        selected = select(event.identifier, self.index.all())
+        lost = self._faults.lose(selected)
+        return [instance for instance in selected if instance not in lost]
 
     def _commit(self, event: Any) -> Answer:
         peer = self._peers.get(event.assoc.requestor.ae_title)
         if peer is None:
             _log.warning("storage commitment asked by %s, which is no known peer", event.assoc.requestor.ae_title)
             return _NOT_AUTHORIZED, None
-        event_type, report = answer_to(event.action_information, self.index)
+        if self._faults.withhold_commitment():
+            return _SUCCESS, None
+        event_type, report = answer_to(event.action_information, self.index, self._faults)
         thread = threading.Thread(target=report_commitment, args=(event_type, report, peer, self.ae_title))
         thread.start()
         self._reports.append(thread)
         return _SUCCESS, None
 
-
-def _sub_operations(event: Any, instances: list[StoredInstance]) -> Iterator[Any]:
-    yield len(instances)
-    for instance in instances:
-        if event.is_cancelled:
-            yield _CANCEL, None
-            return
-        yield _PENDING, pydicom.dcmread(instance.path)
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an archive until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m simulator.archive", description=__doc__)
-    parser.add_argument("--ae-title", default="PACS")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: loopback only)")
-    parser.add_argument("--port", type=int, default=11113, help="0 takes a free one and prints it")
-    parser.add_argument("--folder", type=Path, required=True, help="where instances are kept")
-    parser.add_argument("--route", type=Peer.parse, action="append", default=[], metavar="AE@host:port")
-    parser.add_argument("--peer", type=Peer.parse, action="append", default=[], metavar="AE@host:port",
-                        help="an AE to which C-MOVE may send and commitments are reported; routes are such already")
-    parser.add_argument("--quiet-seconds", type=float, default=2.0)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("simulator").setLevel(logging.INFO)
-    stop = threading.Event()
-    for signal_number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signal_number, lambda *_: stop.set())
-    archive = Archive(
-        options.ae_title, options.port, options.folder, peers=options.peer, route_to=options.route,
-        quiet_seconds=options.quiet_seconds, host=options.host,
-    )
-    with archive:
-        print(f"archive {archive.ae_title} ready on {options.host}:{archive.port}", flush=True)
-        stop.wait()
-    return 0
