@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
 
 from simulator.archive.send import SendResult
 from simulator.archive.server import Archive
-from tests.simulator.test_archive_peers import STUDY, ask_for_commitment, dcmtk, instance, listening, move, store, uids
+from tests.simulator.archive_peers import STUDY, ask_for_commitment, dcmtk, instance, listening, move, store, uids
 from tests.waiting import eventually
 
 OTHER_STUDY = "1.2.826.0.1.3680043.10.999.2"

@@ -10,7 +10,7 @@ import pytest
 
 from simulator.archive.faults import FaultOrder, Faults
 from simulator.archive.server import Archive
-from tests.simulator.test_archive_peers import (
+from tests.simulator.archive_peers import (
     STUDY,
     Listener,
     ask_for_commitment,

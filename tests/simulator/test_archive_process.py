@@ -15,7 +15,7 @@ import pytest
 from simulator.archive.__main__ import main
 from simulator.archive.fault_text import parse_faults
 from simulator.archive.faults import Faults
-from tests.simulator.test_archive_peers import dcmtk, instance, listening
+from tests.simulator.archive_peers import dcmtk, instance, listening
 from tests.waiting import eventually
 
 

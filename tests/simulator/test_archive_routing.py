@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE, evt
 
+from simulator.archive.send import Peer
 from simulator.archive.server import Archive
-from tests.simulator.test_archive_peers import instance, listening, store
+from tests.simulator.archive_peers import instance, listening, store
 from tests.waiting import eventually
 
 
@@ -49,3 +51,9 @@ def test_a_destination_that_was_down_gets_it_later(tmp_path: Path) -> None:
         eventually(lambda: bool(taken))
         server.shutdown()
         assert taken == [instance(0).SOPInstanceUID]
+
+
+@pytest.mark.parametrize("text", ["QUARTERDOSE", "@127.0.0.1:104", "A@:104", "A@host:http", "SEVENTEEN_LETTERS@h:1"])
+def test_a_peer_that_is_not_written_as_one(text: str) -> None:
+    with pytest.raises(ValueError, match="AE@host:port"):
+        Peer.parse(text)

@@ -1,4 +1,4 @@
-"""The scanner, the node and the viewer that the tests of the archive use; and how a peer is written."""
+"""The scanner, the node and the viewer that the tests of the archive use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -148,9 +147,3 @@ def dcmtk(program: str, *arguments: str) -> str:
     result = subprocess.run([require(program), *arguments], capture_output=True, text=True, errors="replace")
     assert result.returncode == 0, result.stderr
     return result.stdout + result.stderr
-
-
-@pytest.mark.parametrize("text", ["QUARTERDOSE", "@127.0.0.1:104", "A@:104", "A@host:http", "SEVENTEEN_LETTERS@h:1"])
-def test_a_peer_that_is_not_written_as_one(text: str) -> None:
-    with pytest.raises(ValueError, match="AE@host:port"):
-        Peer.parse(text)
