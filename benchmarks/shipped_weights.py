@@ -99,6 +99,16 @@ def command(arguments: argparse.Namespace) -> str:
     )
 
 
+def first_commit(out: Path) -> str:
+    """The commit at which the cohort in ``out`` was begun: a later simulator makes other subjects of the same seeds."""
+    note = out / "commit"
+    if not note.exists():
+        head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout
+        out.mkdir(parents=True, exist_ok=True)
+        note.write_text(head)
+    return note.read_text().strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--anatomy", type=Path, help="label maps of heads; without it the packaged anatomy")
@@ -115,6 +125,7 @@ def main() -> None:
     parser.add_argument("--as-it-is", action="store_true", help="write the last checkpoint, train no further")
     arguments = parser.parse_args()
 
+    simulated_at = first_commit(arguments.out)
     cohort = simulate_cohort(arguments.out / "cohort", arguments.anatomy, arguments.subjects, say)
     cohort = cohort.with_roles(arguments.roles)
     train_set, test_set = cohort.split(set(arguments.held_out) & set(cohort.anatomies))
@@ -130,14 +141,13 @@ def main() -> None:
 
     folder = arguments.models / arguments.name
     digest = write_weights(folder, network, settings.roles)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     made = f"{steps} steps on {len(train_set.subjects)} simulated subjects of {len(train_set.anatomies)} heads"
     card = ModelCard(
         name=arguments.name,
         summary=f"The paper's network at C = 8 for {', '.join(settings.roles)}, trained on simulated studies only.",
         weights_sha256=digest,
         cohort_digest=cohort.digest,
-        commit=commit,
+        commit=simulated_at,
         command=command(arguments),
         training=(made, *described(settings)),
         results=(),

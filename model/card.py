@@ -25,6 +25,7 @@ class ModelCard:
     weights_sha256: str
     cohort_digest: str
     commit: str
+    """At which the cohort was simulated and training began."""
     command: str
     training: tuple[str, ...]
     """The settings and how far they were carried, one plain sentence each."""
