@@ -89,7 +89,7 @@ _DESCRIPTIONS = {
 def examination(scanner: Scanner, rng: np.random.Generator) -> tuple[SeriesPlan, ...]:
     """The series in the order of acquisition, with the technologist's small differences from one day to the next."""
     t1 = _t1_sequence(scanner)
-    null = 2360.0 if scanner.field_tesla == 3.0 else 2340.0
+    null = 2240.0  # where CSF (T1 3.9 s) crosses zero with this TR and echo train
     flair = Flair(repetition=9000.0, inversion=null, echo=float(rng.choice([95.0, 110.0, 122.0, 135.0])))
     diffusion = Diffusion(echo=float(rng.choice([70.0, 78.0, 89.0])))
     # Axial slices are tilted towards the line of the commissures and never quite straight.

@@ -100,7 +100,7 @@ class Flair:
     """Inversion-recovery turbo spin echo that nulls CSF. ``train`` is the duration of the echo train. Times in ms."""
 
     repetition: float = 9000.0
-    inversion: float = 2360.0
+    inversion: float = 2240.0
     echo: float = 95.0
     train: float = 170.0
     echoes: int = 16
