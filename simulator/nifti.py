@@ -18,7 +18,7 @@ from simulator.grid import Grid, resample
 from simulator.kinetics import Injection
 from simulator.protocol import LOW_DOSE, REST_OF_DOSE, Kind, SeriesPlan
 from simulator.randomness import stream
-from simulator.registration import rigid
+from simulator.registration import RegistrationError, rigid
 from simulator.scanner import Scanner
 from simulator.sequences import Diffusion, Flair, Mprage, SpinEcho
 from simulator.study import StudyFiles, new_folder, start_of, study_files, write_mask, write_series
@@ -57,7 +57,11 @@ def wrap_nifti(
     after, after_grid = read(t1ce)
     fluid, fluid_grid = read(flair)
     # The patient moved between the two; mixing them voxel by voxel would make ghosts.
-    aligned = resample(before, before_grid, after_grid, rigid(after, after_grid, before, before_grid))
+    try:
+        move = rigid(after, after_grid, before, before_grid)
+    except RegistrationError as error:
+        raise NiftiError(f"{t1} and {t1ce}: {error}") from error
+    aligned = resample(before, before_grid, after_grid, move)
     head = before[before > before.mean()]
     low = aligned + low_dose * (after - aligned)
     low = rician(low.astype(np.float32), noise * float(np.median(head)), stream(seed, "noise of the low dose"))

@@ -14,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from simulator.acquisition import Acquired, ScanEffects, acquire, head_motion, sampled_on
-from simulator.kinetics import concentrations, relaxivity
+from simulator.acquisition import Acquired, ScanEffects, acquire, sampled_on, white_signal
+from simulator.kinetics import relaxivity
 from simulator.lesions import Condition
+from simulator.network import around_brain
 from simulator.protocol import Kind, examination
 from simulator.randomness import stream
 from simulator.scanner import Scanner
 from simulator.sequences import Diffusion, relaxed
-from simulator.subject import Subject, SubjectSettings, simulate_subject
-from simulator.tissue import Tissue, TissueTable, tissue_table
+from simulator.subject import ParameterMaps, Subject, SubjectSettings, simulate_subject
+from simulator.tissue import Tissue
+
+FloatArray = NDArray[np.float32]
 
 CLEAN = ScanEffects(bias=0.0, motion=0.0, distortion=0.0)
 # Tissues with an interior that partial volume does not reach, and whose signal is the same all over.
@@ -48,17 +51,21 @@ class Comparison:
 
 
 def compare(subject: Subject, scanner: Scanner) -> Iterator[Comparison]:
-    """Every series against the closed form of each tissue that has enough pure voxels; bias and motion are off."""
-    table = tissue_table(scanner.field_tesla, stream(subject.seed, "relaxation"))
+    """Every series against the closed form of each tissue that has enough pure voxels; bias and motion are off.
+
+    Expected values come from the medians of the true T1, T2, density and concentration inside each tissue.
+    """
+    subject = around_brain(subject)
+    truth = subject.parameters(scanner.field_tesla)
     plans = examination(scanner, stream(subject.seed, "examination"))
     interiors = {t: ndimage.binary_erosion(subject.tissues == t, iterations=2) for t in MEASURED}
     for acquired in acquire(subject, scanner, plans, CLEAN):
-        move = head_motion(subject.seed, acquired.plan.kind, CLEAN)
+        agent = subject.concentration(acquired.plan.minute, acquired.plan.injections)
         for tissue, interior in interiors.items():
             if acquired.plan.kind is Kind.DWI or not interior.any():
                 continue
-            pure = sampled_on(interior.astype(np.float32), subject.grid, acquired.plan, move) > 0.98
-            expected = _expected(acquired, tissue, table, scanner)
+            pure = sampled_on(interior.astype(np.float32), subject.grid, acquired.plan, np.eye(4)) > 0.98
+            expected = _expected(acquired, _medians(truth, agent, interior), scanner, truth, subject)
             if pure.sum() >= SMALLEST and expected > 0:
                 measured = float(np.median(acquired.volumes[0][pure]))
                 yield Comparison(tissue, acquired.plan.kind, scanner.field_tesla, measured, expected, int(pure.sum()))
@@ -66,6 +73,7 @@ def compare(subject: Subject, scanner: Scanner) -> Iterator[Comparison]:
 
 def enhancement_share(subject: Subject, scanner: Scanner) -> float:
     """Low-dose difference over full-dose difference in the enhancing lesion: not a quarter, and not constant."""
+    subject = around_brain(subject)
     plans = [p for p in examination(scanner, stream(subject.seed, "examination")) if p.is_t1]
     before, low, full = (one.volumes[0] for one in acquire(subject, scanner, tuple(plans), CLEAN))
     inside = sampled_on(subject.lesion.astype(np.float32), subject.grid, plans[0], np.eye(4)) > 0.9
@@ -74,21 +82,22 @@ def enhancement_share(subject: Subject, scanner: Scanner) -> float:
     return float((low - before)[inside].mean() / (full - before)[inside].mean())
 
 
-def _expected(acquired: Acquired, tissue: Tissue, table: TissueTable, scanner: Scanner) -> float:
-    plan = acquired.plan
+def _medians(truth: ParameterMaps, agent: FloatArray, where: NDArray[np.bool_]) -> dict[str, FloatArray]:
+    maps = {"t1": truth.t1, "t2": truth.t2, "density": truth.density, "adc": truth.adc, "agent": agent}
+    return {name: np.array([np.median(values[where])], dtype=np.float32) for name, values in maps.items()}
 
-    def one(values: NDArray[np.float32], which: Tissue) -> NDArray[np.float32]:
-        return values[which : which + 1]
 
-    if isinstance(plan.sequence, Diffusion):
-        return float(table.adc[tissue])
-    t1 = one(table.t1, tissue)
-    if plan.injections:
-        agent = one(concentrations(plan.minute, plan.injections), tissue)
-        t1 = relaxed(t1, agent, relaxivity(scanner.agent, scanner.field_tesla))
-    signal = plan.sequence.signal(t1, one(table.t2, tissue), one(table.density, tissue))
-    white = (one(values, Tissue.WHITE) for values in (table.t1, table.t2, table.density))
-    return float(abs(signal[0]) / plan.sequence.signal(*white)[0])
+def _expected(
+    acquired: Acquired, tissue: dict[str, FloatArray], scanner: Scanner, truth: ParameterMaps, subject: Subject
+) -> float:
+    sequence = acquired.plan.sequence
+    if isinstance(sequence, Diffusion):
+        return float(tissue["adc"][0])
+    t1 = tissue["t1"]
+    if acquired.plan.injections:
+        t1 = relaxed(t1, tissue["agent"], relaxivity(scanner.agent, scanner.field_tesla))
+    signal = sequence.signal(t1, tissue["t2"], tissue["density"])
+    return float(abs(signal[0]) / white_signal(subject, truth, scanner, acquired.plan))
 
 
 def main(anatomy: Path | None = None) -> None:

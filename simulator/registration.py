@@ -17,6 +17,10 @@ from simulator.heads import AnatomyError
 STEP_MM = 4.0
 
 
+class RegistrationError(ValueError):
+    """Two images cannot be aligned; the text says why."""
+
+
 @cache
 def template_brain() -> tuple[NDArray[np.float32], Grid]:
     """The skull-stripped ICBM 152 2009a T1 [k, j, i] at 4 mm, and its grid."""
@@ -64,6 +68,7 @@ def rigid(
     """How one head lies in two images of one session: maps LPS points of ``fixed`` to LPS points of ``moving``.
 
     Mutual information from coarse to fine, starting where the scanner says; for patients who moved between series.
+    Raises ``RegistrationError`` when the images do not overlap or show nothing in common.
     """
     fixed_image, moving_image = to_image(fixed, fixed_grid), to_image(moving, moving_grid)
     start = sitk.Euler3DTransform()
@@ -77,7 +82,11 @@ def rigid(
     method.SetShrinkFactorsPerLevel([4, 2, 1])
     method.SetSmoothingSigmasPerLevel([4.0, 2.0, 0.0])
     method.SetInitialTransform(start, inPlace=True)
-    method.Execute(fixed_image, moving_image)
+    try:
+        method.Execute(fixed_image, moving_image)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise RegistrationError(f"the two images show no head that could be aligned: {reason}") from error
     return start
 
 

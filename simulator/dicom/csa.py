@@ -11,7 +11,7 @@ import numpy as np
 
 from simulator.grid import Grid
 
-_SYNGO_TYPES = {"IS": 6, "FD": 4, "US": 10, "CS": 16, "DS": 3}
+_SYNGO_TYPES = {"IS": 6, "FD": 4, "US": 10, "CS": 16, "SH": 22}
 
 
 def image_header(grid: Grid, b: int) -> bytes:
@@ -19,6 +19,7 @@ def image_header(grid: Grid, b: int) -> bytes:
     normal = [f"{value:.8f}" for value in grid.directions[:, 2]]
     return _pack([
         ("NumberOfImagesInMosaic", "US", 1, [str(grid.size[2])]),
+        ("AcquisitionMatrixText", "SH", 1, [f"{grid.size[0]}p*{grid.size[1]}"]),
         ("SliceNormalVector", "FD", 3, normal),
         ("B_value", "IS", 1, [str(b)]),
         ("DiffusionDirectionality", "CS", 1, ["NONE" if b == 0 else "ISOTROPIC"]),

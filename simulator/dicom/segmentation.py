@@ -59,6 +59,8 @@ def write_segmentation(
         setattr(segmentation, keyword, date_text(moment))
     for keyword in ("ContentTime", "SeriesTime", "InstanceCreationTime"):
         setattr(segmentation, keyword, time_text(moment))
+    for contributor in segmentation.get("ContributingEquipmentSequence", []):
+        contributor.ContributionDateTime = date_text(moment) + time_text(moment)
     organization = uid(examination.key, "dimensions", NUMBER)
     for item in (*segmentation.DimensionOrganizationSequence, *segmentation.DimensionIndexSequence):
         item.DimensionOrganizationUID = organization

@@ -34,11 +34,12 @@ def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
     """The tags of one series."""
     sequence = plan.sequence
     image_type = _image_type(plan.kind, vendor)
+    scanning: tuple[str, ...]
     if isinstance(sequence, Mprage):
         scanning, variant, options = {
             Vendor.SIEMENS: (("GR", "IR"), ("SK", "SP", "MP"), ("IR",)),
             Vendor.GE: (("GR", "IR"), ("SS", "SP", "SK"), ("FAST_GEMS", "EDR_GEMS", "FILTERED_GEMS")),
-            Vendor.PHILIPS: (("GR",), ("MP",), ("OTHER",)),
+            Vendor.PHILIPS: (("GR", "IR"), ("MP",), ("OTHER",)),
         }[vendor]
         # Siemens calls the whole inversion cycle TR; the others the distance of two echoes.
         repetition = sequence.repetition if vendor is Vendor.SIEMENS else sequence.echo_spacing
