@@ -13,7 +13,7 @@ from model.train import CHECKPOINT, TrainingError, TrainingSettings, new_network
 
 from .tiny import ROLES, tiny_cohort
 
-SETTINGS = TrainingSettings(roles=ROLES, channels=4, epochs=3, half_precision=False, checkpoint_seconds=0)
+SETTINGS = TrainingSettings(roles=ROLES, channels=4, epochs=2, half_precision=False, checkpoint_seconds=0)
 
 
 class KilledError(Exception):
@@ -94,7 +94,7 @@ def test_a_tiny_network_beats_both_trivial_answers_on_unseen_volumes(tmp_path):
     cohort = tiny_cohort(tmp_path / "train", 16)
     unseen = tiny_cohort(tmp_path / "test", 6, first_seed=100)
     settings = replace(
-        SETTINGS, head=Head.RESIDUAL, learning_rate=3e-3, epochs=15, cosine_decay=True, checkpoint_seconds=60
+        SETTINGS, head=Head.RESIDUAL, learning_rate=3e-3, epochs=12, cosine_decay=True, checkpoint_seconds=60
     )
     network = train(cohort, settings, tmp_path / "run")
 
