@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +29,26 @@ from simulator.scanner import Vendor
 
 
 def write_enhanced(examination: Examination, series: StoredSeries, folder: Path) -> list[Path]:
-    """``0001.dcm`` with every slice, and for diffusion every b-value, as a frame."""
+    """``0001.dcm`` with every slice as a frame; Philips adds all b-values to it, Siemens writes a file for each."""
+    if examination.scanner.vendor is Vendor.PHILIPS:
+        return [_write_file(examination, series, 1, folder)]
+    parts = [replace(series, pixels={b: volume}) for b, volume in series.pixels.items()]
+    return [_write_file(examination, part, number, folder) for number, part in enumerate(parts, start=1)]
+
+
+def _write_file(examination: Examination, series: StoredSeries, instance: int, folder: Path) -> Path:
     plan, scanner = series.plan, examination.scanner
     tags = sequence_tags(plan, scanner.vendor)
     began = date_text(examination.at(plan.start)) + time_text(examination.at(plan.start))
     ds = shared_header(examination, plan)
     ds.SOPClassUID = EnhancedMRImageStorage
-    ds.SOPInstanceUID = examination.instance_uid(plan.number, 1)
-    ds.InstanceNumber = 1
+    ds.SOPInstanceUID = examination.instance_uid(plan.number, instance)
+    ds.InstanceNumber = instance
     ds.ImageType = image_type(plan.kind, scanner.vendor)
     describe(ds, plan.kind)
     ds.ContentDate = date_text(examination.at(plan.start))
     ds.ContentTime = time_text(examination.at(plan.start + plan.duration))
-    ds.AcquisitionNumber = 1
+    ds.AcquisitionNumber = instance
     ds.AcquisitionDateTime = began
     ds.AcquisitionDuration = plan.duration * 60
     ds.ResonantNucleus = "1H"
@@ -67,9 +75,9 @@ def write_enhanced(examination: Examination, series: StoredSeries, folder: Path)
     ds["PixelData"].VR = "OW"
     ds.file_meta = file_meta(EnhancedMRImageStorage)
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    path = folder / "0001.dcm"
+    path = folder / f"{instance:04d}.dcm"
     dcmwrite(path, ds, enforce_file_format=True)
-    return [path]
+    return path
 
 
 def _frames(examination: Examination, series: StoredSeries, began: str) -> list[Dataset]:
