@@ -18,14 +18,18 @@ test: $(READY) system-packages
 # Versions are pinned: what CI used is what everybody gets.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
-	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || deploy/system-packages.sh python3-venv
+	@$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
 # The peers that the tests talk to. Installed when we may (root), otherwise one line says what to install.
 system-packages:
-	@deploy/system-packages.sh
+	@for program in storescu dciodvfy Orthanc; do \
+		PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || \
+			exec deploy/system-packages.sh orthanc orthanc-dicomweb dcmtk dicom3tools; \
+	done
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import getpass
+import os
 import uuid
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from node.collect import digest_inputs, enqueue, judge
-from node.deliver import SENT
-from node.engine import WorkStarter, workflow_id
+from node.collect import enqueue, judge
+from node.database import writing
+from node.deliver import open_deliveries
+from node.engine import FINISHED, RESUMABLE, WorkStarter, workflow_id
+from node.inputs import digest_inputs
 from node.settings import Settings
 from node.states import WORKING, State, TransitionError, move
-from node.tables import Delivery, DerivedSeriesRow, Study
+from node.tables import Study
 
 
 class UnknownStudyError(Exception):
@@ -39,66 +42,72 @@ def find(session: Session, name: str) -> Study:
     raise UnknownStudyError(f"{what} {name!r}; `quarterdose studies list` shows their keys")
 
 
-def retry(session: Session, study: Study, settings: Settings, starter: WorkStarter) -> str:
+def retry(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -> str:
     """Do it again: from the step that failed when the inputs are the same, else as a new run. Returns what was begun.
 
-    Raises TransitionError when the study is not in a state to retry from.
+    Raises UnknownStudyError, or TransitionError when the study is being worked on, lacks something, or can never be
+    processed.
     """
-    who = person()
-    if State(study.state) in WORKING:
-        raise TransitionError(f"study {study.key} is {study.state}: it is being worked on; cancel it first")
-    judge(session, study, settings)
-    unchanged = study.run > 0 and study.inputs_digest == digest_inputs(study)
-    if State(study.state) is State.FAILED and unchanged:
-        open_places = _open_destinations(session, study)
-        if starter.status(study) == "SUCCESS" and open_places:
-            move(session, study, State.QUEUED, "retried: delivery", who)
-            move(session, study, State.DELIVERING, "retried: delivery", who)
-            session.flush()
-            for place in open_places:
-                starter.deliver(session, study, place, f"{workflow_id(study)}-deliver-{place}-{uuid.uuid4().hex[:8]}")
-            return f"delivery to {', '.join(open_places)}"
-        return _resume(session, study, starter, who)
-    if study.missing:
-        raise TransitionError(f"study {study.key} lacks: {'; '.join(study.missing)}; send it, or force the study")
-    enqueue(session, study, starter, "retried by a person", who)
-    return f"run {study.run}"
+    with writing(engine) as session:
+        study = find(session, name)
+        _refuse_what_cannot_begin(session, study, settings)
+        run = workflow_id(study)
+        stopped = State(study.state) in (State.FAILED, State.CANCELLED)
+        status = starter.status(run) if stopped and study.inputs_digest == digest_inputs(study) else None
+        if status not in (*RESUMABLE, FINISHED):
+            if study.missing:
+                lacking = "; ".join(study.missing)
+                raise TransitionError(f"study {study.key} lacks {lacking}: send it, or force the study")
+            enqueue(session, study, starter, "retried by a person", person())
+            return f"run {study.run}"
+        move(session, study, State.QUEUED, "retried by a person, from where it stopped", person())
+        if status == FINISHED:
+            return _deliver_again(session, study, settings, starter)
+    # Outside the transaction: the engine writes through a connection of its own (engine note 5).
+    starter.resume(run)
+    return "from the step that failed"
 
 
-def _resume(session: Session, study: Study, starter: WorkStarter, who: str) -> str:
-    if starter.status(study) is None:
-        enqueue(session, study, starter, "retried by a person", who)
+def cancel(engine: Engine, name: str, starter: WorkStarter) -> None:
+    """Stop the study where it is. Raises UnknownStudyError, or TransitionError when it is finished."""
+    with writing(engine) as session:
+        study = find(session, name)
+        move(session, study, State.CANCELLED, "cancelled by a person", person())
+        run = workflow_id(study)
+    starter.cancel(run)
+
+
+def force(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -> str:
+    """Process what is there, complete or not: the person takes responsibility, and it is recorded.
+
+    Raises as ``retry``: what can never be processed, two patients in one study say, cannot be forced either.
+    """
+    with writing(engine) as session:
+        study = find(session, name)
+        _refuse_what_cannot_begin(session, study, settings)
+        lacking = "; ".join(study.missing) or "nothing"
+        enqueue(session, study, starter, f"forced by a person; lacking: {lacking}", person())
         return f"run {study.run}"
-    move(session, study, State.QUEUED, "retried by a person, from the step that failed", who)
-    session.commit()  # the engine writes through a connection of its own; it must not wait for ours (note 5)
-    starter.resume(study)
-    return f"run {study.run}, from the step that failed"
-
-
-def cancel(session: Session, study: Study, starter: WorkStarter) -> None:
-    """Stop the study where it is. Raises TransitionError when it is finished."""
-    move(session, study, State.CANCELLED, "cancelled by a person", person())
-    session.commit()
-    starter.cancel(study)
-
-
-def force(session: Session, study: Study, settings: Settings, starter: WorkStarter) -> None:
-    """Process what is there, complete or not: the person takes responsibility, and it is recorded."""
-    judge(session, study, settings)
-    lacking = "; ".join(study.missing) or "nothing"
-    enqueue(session, study, starter, f"forced by a person; lacking: {lacking}", person())
 
 
 def person() -> str:
-    """Who is at the keyboard."""
-    return f"person {getpass.getuser()}"
+    """Who is at the keyboard, also behind sudo."""
+    return f"person {os.environ.get('SUDO_USER') or getpass.getuser()}"
 
 
-def _open_destinations(session: Session, study: Study) -> list[str]:
-    query = (
-        select(Delivery.destination)
-        .join(DerivedSeriesRow, Delivery.derived_series_id == DerivedSeriesRow.id)
-        .where(DerivedSeriesRow.study_id == study.id, Delivery.state != SENT)
-        .distinct()
-    )
-    return list(session.scalars(query))
+def _refuse_what_cannot_begin(session: Session, study: Study, settings: Settings) -> None:
+    if State(study.state) in WORKING:
+        raise TransitionError(f"study {study.key} is {study.state}: it is being worked on; cancel it first")
+    judge(session, study, settings)
+    if study.held:
+        raise TransitionError(f"study {study.key} can not be processed: {'; '.join(study.held)}")
+
+
+def _deliver_again(session: Session, study: Study, settings: Settings, starter: WorkStarter) -> str:
+    """The result is made; what is still open goes out again. With nothing open, one look finds that out."""
+    move(session, study, State.DELIVERING, "the result is made", person())
+    open_places = {row.destination for row in session.scalars(open_deliveries(study))}
+    places = [place.name for place in settings.destination if place.name in open_places]
+    for place in places or [settings.destination[0].name]:
+        starter.deliver(session, study, place, f"{workflow_id(study)}-deliver-{place}-{uuid.uuid4().hex[:8]}")
+    return f"delivery to {', '.join(places) or 'nobody, for all of it is there'}"

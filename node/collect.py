@@ -5,18 +5,19 @@ A complete study and its workflow are committed in one transaction (shared engin
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
-from collections.abc import Callable
 
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from node.associations import Associations
 from node.complete import hold_reasons, missing_roles, unusable
+from node.database import writing
 from node.engine import WorkStarter
 from node.header.instance import InstanceHeader
+from node.inputs import digest_inputs
 from node.roles.identify import SeriesFacts, identify
 from node.settings import Settings
 from node.states import COLLECTING, State, move
@@ -31,12 +32,12 @@ class Collector:
     """Looks at the studies that are being received, once a second and whenever an association closes."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, starter: WorkStarter, open_studies: Callable[[], frozenset[int]]
+        self, settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._starter = starter
-        self._open_studies = open_studies
+        self._associations = associations
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="collector", daemon=True)
@@ -57,45 +58,42 @@ class Collector:
         while not self._stopping:
             try:
                 self.look()
-            except OperationalError as error:
-                # The database is locked or gone for a while; everything is still there at the next look.
-                log.error("the studies could not be looked at: %s", error)
+            except Exception:
+                # The database is locked or gone for a while, say; everything is still there at the next look, and a
+                # collector that ends would leave the node receiving for nothing.
+                log.exception("the studies could not be looked at; the next try is in a second")
             self._wake.wait(_LOOK_EVERY_SECONDS)
             self._wake.clear()
 
     def look(self) -> None:
         """Judge every study that has something new, and move those whose time has come."""
-        open_now = self._open_studies()
         with Session(self._engine) as session:
             due = session.scalars(
                 select(Study.id).where((Study.state == State.RECEIVING) | Study.unjudged).order_by(Study.id)
             ).all()
         for study_id in due:
-            if study_id not in open_now:
-                self._consider_safely(study_id)
+            self._consider_safely(study_id)
 
     def _consider_safely(self, study_id: int) -> None:
         """One study that cannot be judged must not keep the others waiting: it becomes FAILED, with the reason."""
         try:
-            with Session(self._engine) as session, session.begin():
-                self._consider(session, study_id)
-        except OperationalError:
+            with writing(self._engine) as session:
+                self._consider(session, session.get_one(Study, study_id))
+        except SQLAlchemyError:
             raise
         except Exception as error:
             log.exception("study %d cannot be judged", study_id)
-            with Session(self._engine) as session, session.begin():
+            with writing(self._engine) as session:
                 study = session.get_one(Study, study_id)
                 study.unjudged = False
                 if State(study.state) in COLLECTING:
                     move(session, study, State.FAILED, f"cannot be judged: {type(error).__name__}: {error}")
 
-    def _consider(self, session: Session, study_id: int) -> None:
-        study = session.get_one(Study, study_id)
+    def _consider(self, session: Session, study: Study) -> None:
+        if self._associations.is_open(study.key):
+            return
         if study.unjudged:
-            # Written first: it takes the write lock, so no instance can slip in between reading and deciding.
             study.unjudged = False
-            session.flush()
-            session.refresh(study)
             if State(study.state) not in COLLECTING:
                 _note_late(session, study)
                 return
@@ -106,7 +104,8 @@ class Collector:
     def _decide(self, session: Session, study: Study) -> None:
         completeness = self._settings.completeness
         quiet = (now() - study.last_received).total_seconds()
-        settled = completeness.on_association_close or quiet >= completeness.quiet_seconds
+        said_so = completeness.on_association_close and self._associations.is_finished(study.key)
+        settled = said_so or quiet >= completeness.quiet_seconds
         gave_up = quiet >= completeness.give_up_seconds
         if study.held and settled:
             move(session, study, State.FAILED, "; ".join(study.held))
@@ -143,22 +142,11 @@ def study_facts(study: Study) -> list[SeriesFacts]:
 def enqueue(session: Session, study: Study, starter: WorkStarter, why: str, who: str = "node") -> None:
     """Begin a new run over what the study holds now, in the caller's transaction."""
     study.run += 1
+    study.unjudged = False
     study.inputs_digest = digest_inputs(study)
     move(session, study, State.QUEUED, why, who)
     session.flush()
     starter.process(session, study)
-
-
-def digest_inputs(study: Study) -> str:
-    """The identity of everything with a role: sha256 over SOP Instance UIDs and content digests."""
-    lines = sorted(
-        f"{series.role} {instance.sop_instance_uid} {instance.digest}"
-        for series in study.series
-        if series.role is not None
-        for instance in series.instances
-        if instance.current
-    )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _note_late(session: Session, study: Study) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -10,7 +12,8 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from dbos import run_dbos_database_migrations
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.orm import Session
 
 from node.settings import Settings
 
@@ -28,12 +31,23 @@ def open_database(settings: Settings) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
-        # IMMEDIATE takes the write lock at the first statement, so that no transaction fails when it upgrades.
-        connection.isolation_level = "IMMEDIATE"
+        connection.isolation_level = "IMMEDIATE"  # as the durable engine has it on the same file
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Session]:
+    """A transaction that holds the write lock from its first *read*, committed at the end of the block.
+
+    Python's sqlite3 begins one only before the first INSERT, UPDATE or DELETE: what was read before that may have been
+    changed by another thread or process meanwhile. Whoever reads in order to decide what to write uses this.
+    """
+    with Session(engine) as session, session.begin():
+        session.execute(text("BEGIN IMMEDIATE"))
+        yield session
 
 
 def upgrade(engine: Engine) -> str:
@@ -41,6 +55,8 @@ def upgrade(engine: Engine) -> str:
     run_dbos_database_migrations(engine.url.render_as_string(hide_password=False))
     config = _alembic()
     with engine.begin() as connection:
+        # All of it or nothing, and one process at a time: sqlite3 would run each statement in a transaction of its own.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return newest_revision()

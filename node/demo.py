@@ -28,7 +28,7 @@ from node.files import DataFolder
 from node.panel import Column, draw_panel
 from node.report import describe_study
 from node.scu import Outgoing, Peer, SendError, StorageScu, echo
-from node.settings import Settings, load_settings
+from node.settings import DEFAULT_CONFIG, Settings, load_settings
 from node.states import State
 from node.tables import Study
 from preprocessing.convert import convert_series
@@ -44,6 +44,8 @@ from simulator.heads import AnatomyError
 from simulator.orthanc import OrthancProcess
 from simulator.study import StudyFiles, simulate_subject, write_study
 
+_MARK = ".quarterdose-demonstration"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _START_SECONDS = 60.0
 _GIVE_UP_SECONDS = 900.0
 
@@ -91,14 +93,23 @@ class Stage:
     def build(cls, folder: Path, config: Path) -> Stage:
         """Copy the configuration into an empty folder, so that the node's data lie there too.
 
-        Raises CommandError when the folder holds something that is not an earlier demonstration.
+        Raises CommandError when the folder holds anything but an earlier demonstration, or when the configuration
+        would lead out of it: to other data, or to a PACS that is not on this machine.
         """
-        if folder.exists() and any(folder.iterdir()) and not (folder / "config.toml").exists():
-            raise CommandError(f"{folder} holds something else; name another folder with --out")
+        if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
+            raise CommandError(f"{folder} holds something else than an earlier demonstration; choose another --out")
+        text = config.read_text(encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        shutil.copy(config, folder / "config.toml")
-        return cls(folder, folder / "config.toml", load_settings(folder / "config.toml"))
+        (folder / _MARK).touch()
+        (folder / DEFAULT_CONFIG).write_text(text, encoding="utf-8")
+        settings = load_settings(folder / DEFAULT_CONFIG)
+        hosts = {settings.receiver.host, *(place.host for place in settings.destination)}
+        if hosts - _LOOPBACK or len(settings.destination) != 1:
+            raise CommandError(f"{config} leads to {', '.join(sorted(hosts))}; the demonstration stays on 127.0.0.1")
+        if not settings.node.data.is_relative_to(folder.resolve()):
+            raise CommandError(f"{config} keeps its data in {settings.node.data}; the demonstration leaves them alone")
+        return cls(folder, folder / DEFAULT_CONFIG, settings)
 
     @property
     def pacs(self) -> Peer:

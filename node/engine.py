@@ -21,6 +21,9 @@ _APPLICATION = "quarterdose"
 _VERSION = "1"
 _DELIVERIES_AT_ONCE = 4
 
+RESUMABLE = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
+FINISHED = "SUCCESS"
+
 
 class AlreadyRunningError(Exception):
     """Another process works on this data folder."""
@@ -95,28 +98,23 @@ class WorkStarter:
         }
         self._client.enqueue_in_transaction(session, options, study.id, destination, series, 1)
 
-    def resume(self, study: Study) -> bool:
-        """Rewind the current run to the step that failed; False when there is no failed run to rewind (note 10)."""
-        identity = workflow_id(study)
-        found = self._client.list_workflows(workflow_ids=[identity])
-        if not found or found[0].status not in ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"):
-            return False
-        steps = self._client.list_workflow_steps(identity)
+    def resume(self, run: str) -> None:
+        """Rewind a run that ended in one of ``RESUMABLE`` to the step that failed (engine note 10)."""
+        steps = self._client.list_workflow_steps(run)
         failed = next((step["function_id"] for step in steps if step["error"] is not None), None)
         done = max((step["function_id"] for step in steps), default=0)
         self._client.rewind_workflow(
-            identity, start_step=failed or done + 1, application_version=_VERSION, queue_name=STUDIES
+            run, start_step=failed or done + 1, application_version=_VERSION, queue_name=STUDIES
         )
-        return True
 
-    def cancel(self, study: Study) -> None:
-        """Cancel the current run; its numeric step is stopped by the node when it sees the study's state."""
-        if self._client.list_workflows(workflow_ids=[workflow_id(study)]):
-            self._client.cancel_workflow(workflow_id(study))
+    def cancel(self, run: str) -> None:
+        """Cancel a run; its numeric step is stopped by the node when it sees the study's state."""
+        if self.status(run) is not None:
+            self._client.cancel_workflow(run)
 
-    def status(self, study: Study) -> str | None:
-        """The engine's word on the current run: ENQUEUED, PENDING, SUCCESS, ERROR, ..., or None."""
-        found = self._client.list_workflows(workflow_ids=[workflow_id(study)])
+    def status(self, run: str) -> str | None:
+        """The engine's word on a run: ENQUEUED, PENDING, SUCCESS, ERROR, ..., or None when it knows of none."""
+        found = self._client.list_workflows(workflow_ids=[run])
         return found[0].status if found else None
 
 

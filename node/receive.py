@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from io import BytesIO
 
 from pydicom import dcmread
@@ -20,9 +18,11 @@ from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.events import Event as NetworkEvent
 from pynetdicom.sop_class import Verification
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from node.associations import Associations
+from node.database import writing
 from node.files import DataFolder, safe_name, write_durably
 from node.header.instance import HeaderError, InstanceHeader, scan
 from node.settings import Settings
@@ -45,31 +45,13 @@ DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 
-@dataclass
-class OpenAssociations:
-    """Which studies each open association has sent instances of: none of them is complete yet."""
-
-    _studies: dict[int, set[int]] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def sent(self, association: int, study_id: int) -> None:
-        with self._lock:
-            self._studies.setdefault(association, set()).add(study_id)
-
-    def closed(self, association: int) -> None:
-        with self._lock:
-            self._studies.pop(association, None)
-
-    def studies(self) -> frozenset[int]:
-        with self._lock:
-            return frozenset(study for studies in self._studies.values() for study in studies)
-
-
 class Receiver:
-    """The listener. ``on_closed`` is called after each association that stored something has ended."""
+    """The listener. ``on_closed`` is called after each association has ended."""
 
-    def __init__(self, settings: Settings, engine: Engine, on_closed: Callable[[], None]) -> None:
-        self.open = OpenAssociations()
+    def __init__(
+        self, settings: Settings, engine: Engine, associations: Associations, on_closed: Callable[[], None]
+    ) -> None:
+        self._associations = associations
         self._settings = settings
         self._engine = engine
         self._folder = DataFolder(settings.node.data)
@@ -87,6 +69,7 @@ class Receiver:
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REJECTED, self._rejected),
                 (evt.EVT_CONN_OPEN, self._opened),
+                (evt.EVT_RELEASED, self._released),
                 (evt.EVT_CONN_CLOSE, self._closed),
             ],
         )
@@ -111,6 +94,7 @@ class Receiver:
     # pynetdicom calls the handlers below in the thread of the association.
 
     def _opened(self, event: NetworkEvent) -> None:
+        self._associations.opened(event.assoc)
         # A peer that stalls inside a PDU would otherwise hold its slot for ever.
         event.assoc.dul.socket.socket.settimeout(self._settings.receiver.network_timeout_seconds)
 
@@ -133,8 +117,12 @@ class Receiver:
             + ", ".join(self._settings.receiver.calling_ae_titles),
         )
 
+    def _released(self, event: NetworkEvent) -> None:
+        self._associations.released(event.assoc)
+        self._on_closed()
+
     def _closed(self, event: NetworkEvent) -> None:
-        self.open.closed(id(event.assoc))
+        self._associations.closed(event.assoc)
         self._on_closed()
 
     def _store(self, event: NetworkEvent) -> int:
@@ -163,27 +151,19 @@ class Receiver:
             self._quarantine(content, digest, sender, reason, header.study_instance_uid)
             return DOES_NOT_MATCH_SOP_CLASS
         study_key, series_key = safe_name(header.study_instance_uid), safe_name(header.series_instance_uid)
+        self._associations.brings(event.assoc, study_key)
         path = self._folder.received(study_key, series_key, header.sop_instance_uid, digest)
         write_durably(content, path, self._folder.incoming)
-        study_id = self._record(header, digest, path.relative_to(self._folder.root).as_posix(), len(content), sender)
-        self.open.sent(id(event.assoc), study_id)
+        with writing(self._engine) as session:
+            relative = path.relative_to(self._folder.root).as_posix()
+            record_instance(session, header, digest, relative, len(content), sender)
         return SUCCESS
-
-    def _record(self, header: InstanceHeader, digest: str, path: str, size: int, sender: str) -> int:
-        """Commit the instance; returns the study's row id."""
-        try:
-            with Session(self._engine) as session, session.begin():
-                return record_instance(session, header, digest, path, size, sender)
-        except IntegrityError:
-            # Two associations brought the same thing at once; the other one's row is there now.
-            with Session(self._engine) as session, session.begin():
-                return record_instance(session, header, digest, path, size, sender)
 
     def _quarantine(self, content: bytes, digest: str, sender: str, reason: str, claimed_study: str) -> None:
         path = self._folder.quarantined(digest)
         write_durably(content, path, self._folder.incoming)
         log.warning("quarantined an instance from %s: %s", sender, reason)
-        with Session(self._engine) as session, session.begin():
+        with writing(self._engine) as session:
             if session.scalar(select(Quarantined.id).where(Quarantined.digest == digest)) is None:
                 relative = path.relative_to(self._folder.root).as_posix()
                 session.add(
@@ -199,8 +179,8 @@ class Receiver:
             session.add(Event(study_id=None, who=who, what=what, why=why))
 
 
-def record_instance(session: Session, header: InstanceHeader, digest: str, path: str, size: int, sender: str) -> int:
-    """Write one received instance and what it changes about its study; returns the study's row id.
+def record_instance(session: Session, header: InstanceHeader, digest: str, path: str, size: int, sender: str) -> None:
+    """Write one received instance and what it changes about its study, within a ``writing`` transaction.
 
     The same bytes again change nothing; other bytes under the same SOP Instance UID become the current version.
     """
@@ -229,7 +209,7 @@ def record_instance(session: Session, header: InstanceHeader, digest: str, path:
         select(Instance).where(Instance.series_id == series.id, Instance.sop_instance_uid == header.sop_instance_uid)
     ).all()
     if any(version.digest == digest for version in versions):
-        return study.id
+        return
     for version in versions:
         version.current = False
     session.add(
@@ -243,12 +223,11 @@ def record_instance(session: Session, header: InstanceHeader, digest: str, path:
         log.warning("study %s: %s", study.key, why)
         session.add(Event(study_id=study.id, who=sender, what="new version", why=why))
     if header.ours:
-        return study.id  # our own result, routed back by the PACS: kept, but it says nothing new about the study
+        return  # our own result, routed back by the PACS: kept, but it says nothing new about the study
     study.last_received = now()
     study.unjudged = True
     if study.state == State.INCOMPLETE:
         move(session, study, State.RECEIVING, "a late instance arrived", sender)
-    return study.id
 
 
 def sender_of(event: NetworkEvent) -> str:

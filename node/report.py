@@ -10,17 +10,24 @@ from sqlalchemy.orm import Session
 
 from node.tables import DerivedSeriesRow, Quarantined, Study
 
+_CONTROL = dict.fromkeys(range(32)) | dict.fromkeys(range(127, 160))
+
+
+def plain(text: str) -> str:
+    """Text from outside without control characters, which a terminal would obey."""
+    return text.translate(_CONTROL)
+
 
 def summarise_study(study: Study) -> dict[str, Any]:
     """One line of `studies list`."""
     return {
         "key": study.key,
-        "study_instance_uid": study.study_instance_uid,
-        "study_date": study.study_date,
-        "accession_number": study.accession_number,
+        "study_instance_uid": plain(study.study_instance_uid),
+        "study_date": plain(study.study_date),
+        "accession_number": plain(study.accession_number),
         "state": study.state,
-        "reason": study.reason,
-        "doing": study.doing,
+        "reason": plain(study.reason),
+        "doing": plain(study.doing),
         "progress": study.progress,
         "instances": sum(instance.current for series in study.series for instance in series.instances),
     }
@@ -31,22 +38,22 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
     quarantined = session.scalars(select(Quarantined).where(Quarantined.claimed_study == study.study_instance_uid))
     return {
         **summarise_study(study),
-        "patient_id": study.patient_id,
+        "patient_id": plain(study.patient_id),
         "run": study.run,
         "inputs_digest": study.inputs_digest,
-        "held": study.held,
-        "missing": study.missing,
-        "missing_optional": study.missing_optional,
+        "held": [plain(line) for line in study.held],
+        "missing": [plain(line) for line in study.missing],
+        "missing_optional": [plain(line) for line in study.missing_optional],
         "first_received": _moment(study.first_received),
         "last_received": _moment(study.last_received),
         "series": [
             {
                 "number": series.number,
-                "description": series.description,
-                "modality": series.modality,
-                "series_instance_uid": series.series_instance_uid,
+                "description": plain(series.description),
+                "modality": plain(series.modality),
+                "series_instance_uid": plain(series.series_instance_uid),
                 "role": series.role,
-                "because": series.because,
+                "because": plain(series.because),
                 "instances": sum(instance.current for instance in series.instances),
                 "versions": len(series.instances),
             }
@@ -55,7 +62,8 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
         "derived": [_derived(row) for row in study.derived],
         "quarantined": [describe_quarantined(row) for row in quarantined],
         "events": [
-            {"at": _moment(event.at), "who": event.who, "what": event.what, "why": event.why} for event in study.events
+            {"at": _moment(event.at), "who": plain(event.who), "what": plain(event.what), "why": plain(event.why)}
+            for event in study.events
         ],
     }
 
@@ -64,11 +72,11 @@ def describe_quarantined(row: Quarantined) -> dict[str, Any]:
     """One quarantined object: where it lies, who sent it, and why it is there."""
     return {
         "received": _moment(row.received),
-        "sender": row.sender,
+        "sender": plain(row.sender),
         "path": row.path,
         "size": row.size,
-        "reason": row.reason,
-        "claimed_study": row.claimed_study,
+        "reason": plain(row.reason),
+        "claimed_study": plain(row.claimed_study),
     }
 
 
@@ -84,7 +92,7 @@ def _derived(row: DerivedSeriesRow) -> dict[str, Any]:
                 "sop_instance_uid": delivery.sop_instance_uid,
                 "state": delivery.state,
                 "attempts": delivery.attempts,
-                "error": delivery.error,
+                "error": plain(delivery.error),
                 "sent": _moment(delivery.sent) if delivery.sent else "",
             }
             for delivery in row.deliveries

@@ -16,6 +16,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+from pynetdicom.status import code_to_category
 
 _STATUS_DUPLICATE = 0x0111  # PS3.7 Annex C.5.1: the peer has it already, which is all we wanted
 
@@ -26,6 +27,10 @@ class SendError(Exception):
 
 class RefusedError(SendError):
     """The peer answered, and the answer was no: it certainly does not hold the instance."""
+
+
+class NoFindError(Exception):
+    """The peer stores, but cannot be asked what it holds."""
 
 
 @dataclass(frozen=True)
@@ -99,14 +104,16 @@ class StorageScu:
         except ValueError as error:
             # pynetdicom's way to say that the peer accepted no context for this SOP class and transfer syntax.
             raise RefusedError(f"{self._peer} does not take {file.sop_class_uid}: {error}") from error
+        except RuntimeError as error:
+            raise SendError(f"{self._peer} ended the association: {error}") from error
         if "Status" not in answer:
             raise SendError(f"{self._peer} did not answer within {self._peer.timeout_seconds:g} s, or aborted")
-        if answer.Status != _STATUS_DUPLICATE and answer.Status & 0xF000 not in (0x0000, 0xB000):
+        if answer.Status != _STATUS_DUPLICATE and code_to_category(answer.Status) not in ("Success", "Warning"):
             comment = answer.get("ErrorComment", "")
             raise RefusedError(f"{self._peer} answered 0x{answer.Status:04X} {comment}".rstrip())
 
     def has(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
-        """Whether the peer holds the instance, by C-FIND at the IMAGE level. Raises SendError when it cannot say."""
+        """Whether the peer holds it, by C-FIND (IMAGE level). Raises NoFindError or SendError when it cannot say."""
         assert self._association is not None  # noqa: S101 - used outside `with`: a programmer's error
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
@@ -121,7 +128,9 @@ class StorageScu:
                     raise SendError(f"{self._peer} did not answer the C-FIND for a doubtful instance: {status}")
                 found = found or (identifier is not None and identifier.get("SOPInstanceUID") == sop_instance_uid)
         except ValueError as error:
-            raise SendError(f"{self._peer} offers no C-FIND; set find_after_crash = false for it: {error}") from error
+            raise NoFindError(f"{self._peer} offers no C-FIND") from error
+        except RuntimeError as error:
+            raise SendError(f"{self._peer} ended the association: {error}") from error
         return found
 
 
@@ -131,7 +140,10 @@ def echo(peer: Peer) -> None:
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_seconds
     ae.add_requested_context(Verification)
     with _released(_associate(ae, peer)) as association:
-        answer = association.send_c_echo()
+        try:
+            answer = association.send_c_echo()
+        except RuntimeError as error:
+            raise SendError(f"{peer} ended the association: {error}") from error
     if answer.get("Status") != 0x0000:
         raise SendError(f"{peer} answered the C-ECHO with {answer.get('Status', 'nothing')}")
 

@@ -8,12 +8,14 @@ import signal
 import threading
 
 import pydicom.config
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Select, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node import engine as durable
+from node.associations import Associations
 from node.collect import Collector
-from node.database import open_database, ready
+from node.database import open_database, ready, writing
 from node.receive import Receiver
 from node.settings import Settings
 from node.states import WORKING, State, move
@@ -23,7 +25,6 @@ from node.workflow import Steps, register
 
 log = logging.getLogger(__name__)
 
-_DEAD = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
 def run(settings: Settings) -> None:
@@ -39,30 +40,31 @@ def run(settings: Settings) -> None:
     _held = durable.lock(settings)  # until this process ends
     engine = open_database(settings)
     ready(engine)
+    associations, starter = Associations(), durable.WorkStarter(engine)
+    collector = Collector(settings, engine, starter, associations)
+    receiver = Receiver(settings, engine, associations, on_closed=collector.wake)
+    receiver.start()  # before anything that runs on its own: a port that is taken ends the process here
     worker = Worker(settings)
     worker.start()
     durable.configure(settings, engine)
     register(Steps(settings, engine, worker))
     durable.launch()
-    starter = durable.WorkStarter(engine)
     close_the_dead(engine, starter)
-    receiver = Receiver(settings, engine, on_closed=lambda: collector.wake())
-    collector = Collector(settings, engine, starter, receiver.open.studies)
-    receiver.start()
     collector.start()
     log.info("%s listens on %s:%d", settings.node.ae_title, settings.receiver.host, settings.receiver.port)
-    try:
-        # Studies that the engine gave up on are looked for now and then; everything else is event-driven.
-        while not stop.wait(_LOOK_FOR_DEAD_SECONDS):
+    # Studies that the engine gave up on are looked for now and then; everything else is event-driven.
+    while not stop.wait(_LOOK_FOR_DEAD_SECONDS):
+        try:
             close_the_dead(engine, starter)
-    finally:
-        log.info("stopping: open associations are ended, interrupted steps continue at the next start")
-        receiver.stop()
-        collector.stop()
-        logging.shutdown()
-        # The way out is the one that is tested most: as after kill -9, every step under way is simply taken up again.
-        # Waiting for it, or ending it in an orderly way, would have the engine write that it failed.
-        os._exit(0)
+        except SQLAlchemyError:
+            log.exception("the database could not be asked for interrupted studies; the next try is in a while")
+    log.info("stopping: open associations are ended, interrupted steps continue at the next start")
+    receiver.stop()
+    collector.stop()
+    logging.shutdown()
+    # The way out is the one that is tested most: as after kill -9, every step under way is simply taken up again.
+    # Waiting for it, or ending it in an orderly way, would have the engine write that it failed.
+    os._exit(0)
 
 
 _LOOK_FOR_DEAD_SECONDS = 10.0
@@ -71,10 +73,20 @@ _LOOK_FOR_DEAD_SECONDS = 10.0
 def close_the_dead(engine: Engine, starter: durable.WorkStarter) -> None:
     """FAIL the studies whose workflow the engine gave up on: they were interrupted too often (engine note 8)."""
     with Session(engine) as session:
-        for study in session.scalars(select(Study).where(Study.state.in_(WORKING))):
-            status = starter.status(study)
-            if status in _DEAD:
+        if not any(_gave_up(study, starter) for study in session.scalars(_at_work())):
+            return
+    with writing(engine) as session:
+        for study in session.scalars(_at_work()):
+            if _gave_up(study, starter):
+                status = starter.status(durable.workflow_id(study))
                 why = f"its workflow ended as {status} while the study was {study.state}: interrupted too often"
                 remedy = f"look at the log, then `quarterdose studies retry {study.key}`"
                 move(session, study, State.FAILED, f"{why}; {remedy}")
-        session.commit()
+
+
+def _gave_up(study: Study, starter: durable.WorkStarter) -> bool:
+    return starter.status(durable.workflow_id(study)) in durable.RESUMABLE
+
+
+def _at_work() -> Select[Study]:
+    return select(Study).where(Study.state.in_(WORKING))

@@ -166,8 +166,10 @@ def load_settings(path: Path) -> Settings:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
         raise ConfigurationError(f"{path}: " + "; ".join(_explain(line) for line in error.errors())) from error
-    data = (path.parent / settings.node.data).resolve()
-    return settings.model_copy(update={"node": settings.node.model_copy(update={"data": data})})
+    node = settings.node.model_copy(update={"data": (path.parent / settings.node.data).resolve()})
+    folder = str((path.parent / settings.model.folder).resolve()) if settings.model.folder else ""
+    model = settings.model.model_copy(update={"folder": folder})
+    return settings.model_copy(update={"node": node, "model": model})
 
 
 def _explain(line: object) -> str:

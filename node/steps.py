@@ -24,12 +24,13 @@ from sqlalchemy.orm import Session
 from model.card import CardError
 from model.store import Model, WeightsError, best_for
 from model.synthesise import synthesise as run_network
-from node.database import open_database
+from node.database import open_database, writing
 from node.deliver import QUEUED
 from node.derive.series import DerivedSeries, Provenance
 from node.derive.series import derive as make_series
 from node.errors import StudyError
 from node.files import DataFolder, Work, write_durably
+from node.inputs import digest_inputs
 from node.settings import Settings
 from node.tables import Delivery, DerivedSeriesRow, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc
@@ -161,7 +162,7 @@ def derive(room: Room, study_id: int) -> None:
         )  # fmt: skip
     others: dict[Role, list[Path]] = {role: paths for role, paths in files.items() if role is not Role.LOW_DOSE}
     series = make_series(virtual, files[Role.LOW_DOSE], others, provenance, room.settings.derived.kinds)
-    with Session(room.engine) as session, session.begin():
+    with writing(room.engine) as session:
         for made in series:
             _enter_in_ledger(room, session, study_id, work, made, provenance)
 
@@ -184,6 +185,8 @@ def _files_by_role(room: Room, study_id: int) -> dict[Role, list[Path]]:
     """The current files of every series that is an input, in the network's channel order."""
     with Session(room.engine) as session:
         study = session.get_one(Study, study_id)
+        if digest_inputs(study) != study.inputs_digest:
+            raise StudyError("instances arrived while it was worked on; `quarterdose studies retry` takes them in")
         by_role = {series.role: series for series in study.series if series.role is not None}
         return {
             role: [room.folder.root / instance.path for instance in by_role[role].instances if instance.current]

@@ -58,13 +58,15 @@ class Worker:
                 pipe.send((step, study_id))
                 while not pipe.poll(_POLL_SECONDS):
                     if cancelled():
-                        self.stop()
                         raise CancelledError(f"cancelled during {step}")
                 kind, text = pipe.recv()
             except (EOFError, BrokenPipeError, ConnectionResetError) as error:
                 code = self._process.exitcode if self._process else None
                 self.stop()
                 raise WorkerDiedError(f"the numeric process ended during {step} (exit code {code})") from error
+            except BaseException:
+                self.stop()  # its answer must not be taken for that of the next step
+                raise
         if kind == "study":
             raise StudyError(text)
         if kind == "crash":

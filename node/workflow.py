@@ -10,10 +10,12 @@ import logging
 from dataclasses import dataclass
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions
+from dbos import error as dbos_error
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from node import deliver
+from node.database import writing
 from node.engine import DELIVERIES, workflow_id
 from node.errors import CancelledError, StudyError
 from node.settings import Settings
@@ -39,9 +41,12 @@ class Steps:
 
     def begin_delivery(self, study_id: int) -> list[list[str]]:
         """Enter DELIVERING; returns (destination, identity of its series of attempts) pairs."""
-        self._enter(study_id, State.DELIVERING, "derived series are ready")
         with Session(self.engine) as session:
-            run = workflow_id(session.get_one(Study, study_id))
+            study = session.get_one(Study, study_id)
+            run = workflow_id(study)
+            if not any(series.inputs_digest == study.inputs_digest for series in study.derived):
+                raise StudyError("there is nothing to deliver: no derived series of this run; retry the study")
+        self._enter(study_id, State.DELIVERING, "derived series are ready")
         return [[place.name, f"{run}-deliver-{place.name}-0"] for place in self.settings.destination]
 
     def send(self, study_id: int, destination: str, attempt: int) -> str:
@@ -50,14 +55,14 @@ class Steps:
 
     def fail(self, study_id: int, reason: str) -> None:
         """The study stops here until a person retries it."""
-        with Session(self.engine) as session, session.begin():
+        with writing(self.engine) as session:
             study = session.get_one(Study, study_id)
             log.error("study %s failed: %s", study.key, reason)
             if State(study.state) is not State.CANCELLED:
                 move(session, study, State.FAILED, reason)
 
     def _enter(self, study_id: int, state: State, why: str) -> None:
-        with Session(self.engine) as session, session.begin():
+        with writing(self.engine) as session:
             study = session.get_one(Study, study_id)
             if State(study.state) is State.CANCELLED:
                 raise CancelledError("cancelled before this step")
@@ -116,6 +121,8 @@ def _numeric_step(name: str) -> StepOptions:
 
 def reason_of(error: Exception) -> str:
     """What the administrator reads: the study's own reason, or that it was nobody's expectation."""
-    if isinstance(error, StudyError | CancelledError):
+    if isinstance(error, dbos_error.DBOSMaxStepRetriesExceeded) and error.errors:
+        error = error.errors[-1]  # what happened, rather than how often
+    if isinstance(error, StudyError | CancelledError | WorkerDiedError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"

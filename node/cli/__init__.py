@@ -6,6 +6,7 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from node.actions import UnknownStudyError
 from node.cli import database, demonstration, network, running, simulation, studies
@@ -50,5 +51,5 @@ def main() -> None:
     try:
         app()
     except tuple(_EXIT_CODES) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)))

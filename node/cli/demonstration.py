@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from node.cli.options import DEFAULT, Config
@@ -45,7 +46,7 @@ def demo(
     began = time.monotonic()
 
     def say(line: str) -> None:
-        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {line}")
+        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {escape(line)}")
 
     with Progress(
         TextColumn("          {task.description}"), BarColumn(), TimeElapsedColumn(), console=console, transient=True
@@ -59,4 +60,4 @@ def demo(
     took = time.monotonic() - began
     console.print(f"\n[bold green]The virtual series is in the PACS, {took:.0f} s after the start.[/]")
     for line in result.lines():
-        console.print(line, soft_wrap=True)
+        console.print(escape(line), soft_wrap=True)

@@ -6,6 +6,7 @@ import logging
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from node.checks import check_everything
@@ -42,7 +43,7 @@ def check(config: Config = DEFAULT, as_json: AsJson = False) -> None:
     else:
         table = Table("", "what", "found")
         for finding in findings:
-            table.add_row("[green]ok[/]" if finding.ok else "[red]no[/]", finding.what, finding.found)
+            table.add_row("[green]ok[/]" if finding.ok else "[red]no[/]", escape(finding.what), escape(finding.found))
         Console().print(table)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)

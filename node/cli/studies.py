@@ -48,7 +48,7 @@ def list_studies(
     for row in rows:
         colour = _COLOURS.get(State(row["state"]), "cyan")
         table.add_row(
-            row["key"][:8], row["study_date"], escape(row["accession_number"]), f"[{colour}]{row['state']}[/]",
+            row["key"][:8], escape(row["study_date"]), escape(row["accession_number"]), f"[{colour}]{row['state']}[/]",
             str(row["instances"]), escape(row["doing"] or row["reason"]),
         )  # fmt: skip
     Console().print(table)
@@ -87,33 +87,22 @@ def quarantine(config: Config = DEFAULT, as_json: AsJson = False) -> None:
 def retry(name: Name, config: Config = DEFAULT) -> None:
     """Do a failed, cancelled or delivered study again: from the step that failed, or anew when instances were added."""
     settings, engine = _open(config)
-    with Session(engine) as session:
-        study = actions.find(session, name)
-        began = actions.retry(session, study, settings, WorkStarter(engine))
-        session.commit()
-        typer.echo(f"study {study.key}: {began}")
+    typer.echo(actions.retry(engine, name, settings, WorkStarter(engine)))
 
 
 @app.command()
 def cancel(name: Name, config: Config = DEFAULT) -> None:
     """Stop working on a study. What was received stays; `retry` takes it up again."""
     _, engine = _open(config)
-    with Session(engine) as session:
-        study = actions.find(session, name)
-        actions.cancel(session, study, WorkStarter(engine))
-        session.commit()
-        typer.echo(f"study {study.key}: cancelled")
+    actions.cancel(engine, name, WorkStarter(engine))
+    typer.echo("cancelled")
 
 
 @app.command()
 def force(name: Name, config: Config = DEFAULT) -> None:
     """Process an incomplete study with what is there. Who forced it, and what it lacked, is recorded."""
     settings, engine = _open(config)
-    with Session(engine) as session:
-        study = actions.find(session, name)
-        actions.force(session, study, settings, WorkStarter(engine))
-        session.commit()
-        typer.echo(f"study {study.key}: run {study.run}")
+    typer.echo(actions.force(engine, name, settings, WorkStarter(engine)))
 
 
 def _open(config: Path) -> tuple[Settings, Engine]:

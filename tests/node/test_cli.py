@@ -40,7 +40,7 @@ def study(config: Path) -> str:
     ready(engine)
     with Session(engine) as session, session.begin():
         row = Study(
-            key="abc123", study_instance_uid="1.2.3", patient_id="P1", accession_number="A1", study_date="20260102",
+            key="abc123", study_instance_uid="1.2.3", patient_id="P1", accession_number="A1", study_date="[/x]",
             state=State.INCOMPLETE, reason="low_dose: no T1-weighted series after the low dose", missing=["low_dose"],
         )  # fmt: skip
         session.add(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from node import actions
+from node.associations import Associations
 from node.collect import Collector
-from node.engine import WorkStarter
+from node.database import writing
+from node.engine import WorkStarter, workflow_id
 from node.header.instance import scan
 from node.receive import record_instance
 from node.settings import Settings, load_settings
@@ -28,11 +31,13 @@ def settings(make_config: ConfigMaker) -> Settings:
 
 
 @pytest.fixture
-def collector(settings: Settings, engine: Engine, starter: WorkStarter) -> Collector:
-    return Collector(settings, engine, starter, lambda: open_studies)
+def associations() -> Associations:
+    return Associations()
 
 
-open_studies: frozenset[int] = frozenset()
+@pytest.fixture
+def collector(settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations) -> Collector:
+    return Collector(settings, engine, starter, associations)
 
 
 def receive(engine: Engine, tmp_path: Path, *datasets: Dataset) -> None:
@@ -40,8 +45,24 @@ def receive(engine: Engine, tmp_path: Path, *datasets: Dataset) -> None:
     for number, dataset in enumerate(datasets):
         path = tmp_path / f"{number}.dcm"
         dataset.save_as(path, enforce_file_format=True)
-        with Session(engine) as session, session.begin():
-            record_instance(session, scan(path), dataset.SOPInstanceUID[-12:] + str(hash(path)), "x", 1, "PACS@there")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with writing(engine) as session:
+            record_instance(session, scan(path), digest, "x", 1, "PACS@there")
+
+
+class Association:
+    """Stands for pynetdicom's in the book of associations, where only its identity counts."""
+
+
+def finish(associations: Associations, engine: Engine) -> None:
+    """The sender released its association: it has nothing more to say."""
+    association = Association()
+    associations.opened(association)
+    with Session(engine) as session:
+        for study in session.query(Study):
+            associations.brings(association, study.key)
+    associations.released(association)
+    associations.closed(association)
 
 
 def t1(count: int = 24, **elements: object) -> list[Dataset]:
@@ -51,6 +72,12 @@ def t1(count: int = 24, **elements: object) -> list[Dataset]:
 def low_dose(**elements: object) -> list[Dataset]:
     elements = {"AcquisitionTime": "101500", "ContrastBolusAgent": "gadoterate", **elements}
     return [mr_slice("low", n, SeriesNumber=2, **elements) for n in range(1, 25)]
+
+
+def flair() -> list[Dataset]:
+    spin_echo = {"ScanningSequence": ["SE", "IR"], "SequenceVariant": "SK", "MRAcquisitionType": "2D"}
+    times = {"RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500, "FlipAngle": 150}
+    return [mr_slice("flair", n, SeriesNumber=3, **spin_echo, **times) for n in range(1, 25)]
 
 
 def quiet_for(engine: Engine, seconds: float) -> None:
@@ -78,7 +105,7 @@ def test_complete_but_for_an_optional_role_waits_and_then_goes(collector, engine
     collector.look()
     study = study_of(engine)
     assert study.state == State.QUEUED
-    assert starter.status(study) == "ENQUEUED", "the state and the work were committed together"
+    assert starter.status(workflow_id(study)) == "ENQUEUED", "the state and the work were committed together"
 
 
 def test_a_missing_slice_is_named_and_heals(collector, engine, settings, tmp_path):
@@ -96,24 +123,61 @@ def test_a_missing_slice_is_named_and_heals(collector, engine, settings, tmp_pat
     assert study_of(engine).missing == []
 
 
-def test_no_study_is_judged_while_an_association_for_it_is_open(collector, engine, settings, tmp_path, monkeypatch):
+def test_no_study_is_judged_while_an_association_for_it_is_open(collector, associations, engine, settings, tmp_path):
     receive(engine, tmp_path, *t1(), *low_dose())
     quiet_for(engine, settings.completeness.give_up_seconds)
-    monkeypatch.setattr("tests.node.test_collect.open_studies", frozenset({1}))
+    association = Association()
+    associations.opened(association)
+    associations.brings(association, study_of(engine).key)
     collector.look()
     assert study_of(engine).state == State.RECEIVING
-    monkeypatch.setattr("tests.node.test_collect.open_studies", frozenset())
+    associations.closed(association)
     collector.look()
     assert study_of(engine).state == State.QUEUED
 
 
-def test_two_patients_in_one_study_fail_with_that_reason(collector, engine, tmp_path):
+@pytest.mark.parametrize("released", [True, False])
+def test_only_a_release_spares_a_complete_study_the_wait_for_quiet(
+    collector, associations, engine, settings, tmp_path, released
+):
+    receive(engine, tmp_path, *t1(), *low_dose(), *flair())
+    if released:
+        finish(associations, engine)
+    collector.look()
+    assert study_of(engine).state == (State.QUEUED if released else State.RECEIVING)
+    quiet_for(engine, settings.completeness.quiet_seconds)
+    collector.look()
+    assert study_of(engine).state == State.QUEUED
+
+
+def test_an_instance_that_arrives_between_two_looks_is_always_judged(collector, engine, tmp_path):
+    """A receiver that read the study before the collector wrote it must not lose its mark."""
+    slices = t1()
+    receive(engine, tmp_path, *slices[:-1], *low_dose())
+    with Session(engine) as slow:  # has read the study, and writes only after the collector
+        before = slow.query(Study).one()
+        assert before.unjudged
+        collector.look()
+        slow.rollback()
+    receive(engine, tmp_path, slices[-1])
+    collector.look()
+    assert study_of(engine).missing == []
+
+
+def test_two_patients_in_one_study_fail_with_that_reason_and_cannot_be_forced(
+    collector, associations, engine, starter, settings, tmp_path
+):
     receive(engine, tmp_path, *t1(), *low_dose(PatientID="P2"))
+    finish(associations, engine)
     collector.look()
     study = study_of(engine)
     assert study.state == State.FAILED
     assert "2 different Patient IDs" in study.reason
     assert "Jane" not in study.reason
+    for action in (actions.retry, actions.force):
+        with pytest.raises(TransitionError, match="2 different Patient IDs"):
+            action(engine, study.key, settings, starter)
+    assert study_of(engine).state == State.FAILED
 
 
 @pytest.mark.parametrize(
@@ -124,7 +188,9 @@ def test_two_patients_in_one_study_fail_with_that_reason(collector, engine, tmp_
         ({"Modality": "CT"}, "not an MR study"),
     ],
 )
-def test_what_can_never_be_processed_fails_with_its_reason(collector, engine, tmp_path, change, reason):
+def test_what_can_never_be_processed_fails_with_its_reason(
+    collector, associations, engine, tmp_path, change, reason
+):
     datasets = [*t1(), *low_dose()]
     for dataset in datasets:
         for keyword, value in change.items():
@@ -133,6 +199,7 @@ def test_what_can_never_be_processed_fails_with_its_reason(collector, engine, tm
             else:
                 setattr(dataset, keyword, value)
     receive(engine, tmp_path, *datasets)
+    finish(associations, engine)
     collector.look()
     assert study_of(engine).state == State.FAILED
     assert reason in study_of(engine).reason
@@ -157,14 +224,15 @@ def test_force_processes_an_incomplete_study_and_records_who_and_what_lacked(
     slices = t1()
     receive(engine, tmp_path, *slices[:10], *slices[11:], *low_dose())
     collector.look()
-    with Session(engine) as session:
-        study = actions.find(session, study_of(engine).key[:6])
-        actions.force(session, study, settings, starter)
-        session.commit()
+    assert actions.force(engine, study_of(engine).key[:6], settings, starter) == "run 1"
     study = study_of(engine)
     assert study.state == State.QUEUED
     assert study.events[-1].who.startswith("person ")
     assert "slice 11" in study.events[-1].why
+    with pytest.raises(TransitionError, match="being worked on"):
+        actions.force(engine, study.key, settings, starter)
+    collector.look()
+    assert study_of(engine).events[-1].what != "late instances", "nothing came since"
 
 
 def test_late_instances_of_a_study_being_worked_on_are_noted_and_retry_is_refused_meanwhile(
@@ -178,21 +246,20 @@ def test_late_instances_of_a_study_being_worked_on_are_noted_and_retry_is_refuse
     study = study_of(engine)
     assert study.state == State.QUEUED
     assert study.events[-1].what == "late instances"
-    with Session(engine) as session, pytest.raises(TransitionError, match="cancel it first"):
-        actions.retry(session, actions.find(session, study.key), settings, starter)
+    with pytest.raises(TransitionError, match="cancel it first"):
+        actions.retry(engine, study.key, settings, starter)
 
 
 def test_a_cancelled_study_can_be_taken_up_again_with_what_came_since(collector, engine, starter, settings, tmp_path):
     receive(engine, tmp_path, *t1(), *low_dose())
     quiet_for(engine, settings.completeness.give_up_seconds)
     collector.look()
-    with Session(engine) as session:
-        actions.cancel(session, actions.find(session, study_of(engine).key), starter)
-        session.commit()
+    actions.cancel(engine, study_of(engine).key, starter)
     assert study_of(engine).state == State.CANCELLED
-    assert starter.status(study_of(engine)) == "CANCELLED"
+    assert starter.status(workflow_id(study_of(engine))) == "CANCELLED"
+    assert actions.retry(engine, study_of(engine).key, settings, starter) == "from the step that failed"
+    assert starter.status(workflow_id(study_of(engine))) == "ENQUEUED"
+    actions.cancel(engine, study_of(engine).key, starter)
     receive(engine, tmp_path, mr_slice("t1", 1, SeriesNumber=1, PatientWeight=70))
-    with Session(engine) as session:
-        assert actions.retry(session, actions.find(session, study_of(engine).key), settings, starter) == "run 2"
-        session.commit()
+    assert actions.retry(engine, study_of(engine).key, settings, starter) == "run 2"
     assert study_of(engine).state == State.QUEUED

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
+from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -27,13 +30,13 @@ def study(settings: Settings, engine: Engine) -> int:
     with Session(engine) as session, session.begin():
         row = Study(
             key="k", study_instance_uid=datasets[0].StudyInstanceUID, patient_id="", accession_number="",
-            study_date="", state=State.DELIVERING, reason="",
+            study_date="", state=State.DELIVERING, reason="", inputs_digest="of run 1",
         )  # fmt: skip
         session.add(row)
         session.flush()
         series = DerivedSeriesRow(
             study_id=row.id, series_instance_uid=datasets[0].SeriesInstanceUID, kind="enhanced_mr", model_digest="",
-            inputs_digest="", made=now(),
+            inputs_digest="of run 1", made=now(),
         )  # fmt: skip
         session.add(series)
         session.flush()
@@ -109,6 +112,70 @@ def test_an_abort_in_the_middle_is_taken_up_where_it_was(settings, engine, study
     archive.order(Faults())
     assert attempt(settings, engine, study, "pacs", 2) == ""
     assert list(archive.received().values()) == [1, 1, 1]
+
+
+def test_what_was_made_of_older_inputs_is_not_sent(settings, engine, study, archive):
+    with Session(engine) as session, session.begin():
+        session.get_one(Study, study).inputs_digest = "of run 2"
+    assert attempt(settings, engine, study, "pacs", 1) == ""
+    assert archive.received() == {}
+
+
+def test_two_attempts_at_once_send_once(settings, engine, study, archive):
+    archive.order(Faults(hang_seconds=0.2))
+    threads = [threading.Thread(target=attempt, args=(settings, engine, study, "pacs", 1)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(archive.received().values()) == [1, 1, 1]
+
+
+def test_a_destination_that_was_removed_does_not_hold_up_the_study(settings, engine, study, archive):
+    with Session(engine) as session, session.begin():
+        for row in session.scalars(select(Delivery)).all()[:2]:
+            row.destination = "old-pacs"
+    assert attempt(settings, engine, study, "old-pacs", 1) == ""
+    assert state(engine) == State.DELIVERING
+    assert attempt(settings, engine, study, "pacs", 1) == ""
+    assert state(engine) == State.DELIVERED
+    assert sum(archive.received().values()) == 1
+
+
+@pytest.mark.parametrize("status", [0x0110, 0x0122, 0x0124, 0x0106, 0xA700, 0xA900, 0xC000])
+def test_no_failure_of_the_peer_counts_as_sent(settings, engine, study, status):
+    with storing(settings.destination[0].port, status):
+        assert f"0x{status:04X}" in attempt(settings, engine, study, "pacs", 1)
+    assert ledger(engine)[0] == (QUEUED, 1)
+    assert state(engine) == State.DELIVERING
+
+
+@pytest.mark.parametrize("status", [0x0000, 0x0111, 0xB000, 0xB006, 0xB007])
+def test_success_a_warning_and_a_duplicate_count_as_sent(settings, engine, study, status):
+    with storing(settings.destination[0].port, status):
+        assert attempt(settings, engine, study, "pacs", 1) == ""
+    assert ledger(engine) == [(SENT, 1)] * 3
+
+
+def test_a_peer_that_cannot_be_asked_gets_a_doubtful_instance_again(settings, engine, study):
+    with Session(engine) as session, session.begin():
+        for row in session.scalars(select(Delivery)):
+            row.state = SENDING
+    with storing(settings.destination[0].port, 0x0000):
+        assert attempt(settings, engine, study, "pacs", 1) == ""
+    assert [row[0] for row in ledger(engine)] == [SENT] * 3
+
+
+@contextmanager
+def storing(port: int, status: int) -> Iterator[None]:
+    """A Storage SCP, and nothing else, that answers every instance with ``status``."""
+    ae = AE("PACS")
+    ae.supported_contexts = AllStoragePresentationContexts
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: status)])
+    try:
+        yield
+    finally:
+        server.shutdown()
 
 
 def test_nothing_is_sent_of_a_study_that_was_cancelled(settings, engine, study, archive):

@@ -19,6 +19,8 @@ from pynetdicom.dsutils import encode
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from node.associations import Associations
+from node.files import safe_name, write_durably
 from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, Receiver
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Study
@@ -27,8 +29,13 @@ from tests.waiting import eventually
 
 
 @pytest.fixture
-def receiver(settings: Settings, engine: Engine) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, on_closed=lambda: None)
+def associations() -> Associations:
+    return Associations()
+
+
+@pytest.fixture
+def receiver(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Receiver]:
+    receiver = Receiver(settings, engine, associations, on_closed=lambda: None)
     receiver.start()
     yield receiver
     receiver.stop()
@@ -44,6 +51,11 @@ def associate(settings: Settings, calling: str = "PACS", called: str = "QUARTERD
 def events(engine: Engine) -> Sequence[Event]:
     with Session(engine) as session:
         return session.scalars(select(Event)).all()
+
+
+def instances(engine: Engine) -> Sequence[Instance]:
+    with Session(engine) as session:
+        return session.scalars(select(Instance)).all()
 
 
 def store_bytes(association: Association, data: bytes, instance: str = "1.2.3") -> int:
@@ -187,9 +199,31 @@ def test_the_same_instance_over_several_associations_at_once_is_stored_once(rece
         assert len(session.scalars(select(Instance)).all()) == 10
 
 
-def test_a_study_is_open_while_its_association_is(receiver, settings):
+def test_a_study_is_open_while_its_association_is_and_finished_by_a_release(receiver, associations, settings):
+    key = safe_name(STUDY)
     association = associate(settings)
     association.send_c_store(mr_slice("t1", 1))
-    assert receiver.open.studies() == {1}
+    assert associations.is_open(key)
     association.release()
-    eventually(lambda: not receiver.open.studies())
+    eventually(lambda: not associations.is_open(key) and associations.is_finished(key))
+    association = associate(settings)
+    association.send_c_store(mr_slice("t1", 2))
+    assert not associations.is_finished(key)
+    association.abort()
+    eventually(lambda: not associations.is_open(key))
+    assert not associations.is_finished(key), "an abort says nothing"
+
+
+def test_a_connection_that_breaks_while_an_instance_is_stored_leaves_nothing_open(
+    receiver, associations, settings, engine, monkeypatch
+):
+    def slow(*arguments: object) -> None:
+        time.sleep(1.5)
+        write_durably(*arguments)
+
+    monkeypatch.setattr("node.receive.write_durably", slow)
+    association = associate(settings)
+    threading.Timer(0.5, association.abort).start()
+    association.send_c_store(mr_slice("t1", 1))
+    eventually(lambda: instances(engine))
+    assert not associations.is_open(safe_name(STUDY))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from simulator.nifti import wrap_nifti
 
+from simulator.nifti import wrap_nifti
 from tests.conftest import ROOT
 
 GLIOMA = ROOT.parent / "shared" / "data" / "real" / "glioma_tcga_fg_6692"
