@@ -31,6 +31,7 @@ from node.scu import Outgoing, Peer, SendError, StorageScu, echo
 from node.settings import DEFAULT_CONFIG, Settings, load_settings
 from node.states import State
 from node.tables import Study
+from preprocessing.bias import correct_bias
 from preprocessing.convert import convert_series
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.nifti import read_nifti
@@ -276,12 +277,12 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
     brain, inputs = prepared.brain, dict(zip(prepared.channels, prepared.input, strict=True))
     scale = prepared.scales[Role.LOW_DOSE]
 
-    def on_grid(volume: Volume) -> FloatArray:
-        return resample(volume, like=NETWORK_GRID, transform=prepared.transforms[Role.LOW_DOSE]).array
+    def on_grid(volume: Volume) -> Volume:
+        return resample(volume, like=NETWORK_GRID, transform=prepared.transforms[Role.LOW_DOSE])
 
-    full = on_grid(convert_series(sorted(truth.full_dose.iterdir())).volumes[0])
+    full = correct_bias(on_grid(convert_series(sorted(truth.full_dose.iterdir())).volumes[0]), brain).array
     full = np.where(brain, scale_of(full, brain, scale.low, scale.high).to_unit(full), 0).astype(np.float32)
-    virtual = on_grid(convert_series(virtual_files).volumes[0])
+    virtual = on_grid(convert_series(virtual_files).volumes[0]).array
     virtual = np.where(brain, scale.to_unit(virtual), 0).astype(np.float32)
     bright = _window(full, brain)
     columns = [
@@ -293,7 +294,8 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
         Column("full-dose T1ce", full, *bright),
     ]
     panel = stage.folder / "panel.png"
-    draw_panel(panel, columns, brain, on_grid(read_nifti(truth.lesion)) > 0.5 if truth.lesion else np.zeros_like(brain))
+    lesion = on_grid(read_nifti(truth.lesion)).array > 0.5 if truth.lesion else np.zeros_like(brain)
+    draw_panel(panel, columns, brain, lesion)
     return Result(
         stage.folder, panel, key, psnr(l2(virtual, full, brain)), psnr(l2(inputs[Role.LOW_DOSE], full, brain))
     )

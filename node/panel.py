@@ -36,7 +36,8 @@ def draw_panel(path: Path, columns: Sequence[Column], brain: NDArray[np.bool_], 
     """
     rows = _rows(brain, lesion)
     top, bottom, left, right = _box(brain)
-    figure = Figure(figsize=(1.9 * (len(columns) + 1), 2.2 * len(rows) + 0.3), facecolor=_PAPER)
+    shape = (bottom - top) / (right - left)
+    figure = Figure(figsize=(1.9 * (len(columns) + 1), 1.9 * shape * len(rows) + 0.3), facecolor=_PAPER)
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
     outlined = Column("lesions", columns[-1].image, columns[-1].black, columns[-1].white)
@@ -51,8 +52,8 @@ def draw_panel(path: Path, columns: Sequence[Column], brain: NDArray[np.bool_], 
         shown = lesion[k, top:bottom, left:right]
         if shown.any():
             axes[line, -1].contour(shown, levels=[0.5], colors=[_OUTLINE], linewidths=0.8)
-    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.93, wspace=0.02, hspace=0.02)
-    figure.savefig(path, dpi=130, facecolor=_PAPER)
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.95, wspace=0.02, hspace=0.02)
+    figure.savefig(path, dpi=110, facecolor=_PAPER)
 
 
 def _rows(brain: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> list[int]:
