@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from node.demo import Stage
 from node.errors import CommandError
+from node.stage import Stage
 from tests.conftest import ROOT
 
 
