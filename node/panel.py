@@ -29,20 +29,20 @@ class Column:
 
 
 def draw_panel(path: Path, columns: Sequence[Column], brain: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> None:
-    """Write a PNG of the ``columns`` in three axial rows, and the last once more with the lesions outlined.
+    """Write a PNG of the ``columns`` in three axial rows, and the last once more with the lesions, if any, outlined.
 
     ``brain`` and ``lesion`` are bool (160, 192, 160). Seen from the feet, as radiologists do: the patient's left is
     at the right of the picture.
     """
+    last = [Column("lesions", columns[-1].image, columns[-1].black, columns[-1].white)] if lesion.any() else []
     rows = _rows(brain, lesion)
     top, bottom, left, right = _box(brain)
     shape = (bottom - top) / (right - left)
-    figure = Figure(figsize=(1.9 * (len(columns) + 1), 1.9 * shape * len(rows) + 0.3), facecolor=_PAPER)
+    figure = Figure(figsize=(1.9 * (len(columns) + len(last)), 1.9 * shape * len(rows) + 0.3), facecolor=_PAPER)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), len(columns) + 1, squeeze=False)
-    outlined = Column("lesions", columns[-1].image, columns[-1].black, columns[-1].white)
+    axes = figure.subplots(len(rows), len(columns) + len(last), squeeze=False)
     for line, k in enumerate(rows):
-        for place, column in enumerate([*columns, outlined]):
+        for place, column in enumerate([*columns, *last]):
             axis = axes[line, place]
             picture = column.image[k, top:bottom, left:right]
             axis.imshow(picture, cmap="gray", vmin=column.black, vmax=column.white, interpolation="bilinear")

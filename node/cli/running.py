@@ -28,7 +28,8 @@ def run(config: Config = DEFAULT) -> None:
     settings = load_settings(config)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "dbos", "dicom2nifti"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     run_node(settings)
 
 

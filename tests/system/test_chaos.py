@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_a_study_survives_a_kill_in_every_phase(make_config: ConfigMaker, glioma
     engine = open_database(node.settings)
     archive = Archive("PACS", node.settings.destination[0].port, tmp_path / "archive")
     # The last answer is held back, so that there is a moment between sending and knowing.
-    archive.order(Faults(hang_seconds=1.5))
+    archive.order(Faults(hang_seconds=3.0))
     with archive:
         node.start()
         acknowledged = _kill_while_receiving(node, engine, glioma)
@@ -53,6 +54,7 @@ def test_a_study_survives_a_kill_in_every_phase(make_config: ConfigMaker, glioma
             node.start()
         # The instance is on its way, and the archive has not answered: the node cannot know whether it arrived.
         eventually(lambda: delivery_state(engine) == SENDING, 60, every=0.01)
+        time.sleep(1.0)
         node.kill()
         eventually(archive.received, 10)
         node.start()
