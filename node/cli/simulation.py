@@ -9,6 +9,7 @@ import typer
 from rich.progress import Progress
 
 from node.errors import CommandError
+from simulator.scanner import Layout, Scanner, Vendor
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,12 +26,22 @@ def simulate(
     from_nifti: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False,
+            exists=True,
+            file_okay=False,
             help="Instead of simulating: a real patient's t1.nii.gz, t1ce.nii.gz and flair.nii.gz, to be wrapped.",
         ),
     ] = None,
+    vendor: Annotated[Vendor, typer.Option(help="Whose tags the files carry.")] = Vendor.SIEMENS,
+    layout: Annotated[
+        Layout, typer.Option(help="One file for each slice, multi-frame files, or mosaics for diffusion (Siemens).")
+    ] = Layout.CLASSIC,
+    field: Annotated[float, typer.Option(help="Field strength in tesla: 1.5 or 3.")] = 3.0,
+    scanner_adc: Annotated[bool, typer.Option("--scanner-adc", help="Add the scanner's own ADC map.")] = False,
 ) -> None:
-    """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI."""
+    """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI.
+
+    Beside the series lie the truth about enhancing lesions, as lesion.nii.gz and as a DICOM Segmentation.
+    """
     from simulator.heads import AnatomyError  # loads much; no other command should wait for it
     from simulator.nifti import NiftiError
 
@@ -38,8 +49,9 @@ def simulate(
         if from_nifti is not None:
             _wrap(from_nifti, out, seed)
         else:
-            _simulate(out, subjects, seed, anatomy)
-    except (AnatomyError, NiftiError) as error:
+            scanner = Scanner(vendor=vendor, layout=layout, field_tesla=field, scanner_adc=scanner_adc)
+            _simulate(out, range(seed, seed + subjects), anatomy, scanner)
+    except (AnatomyError, NiftiError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 
@@ -51,12 +63,12 @@ def _wrap(folder: Path, out: Path, seed: int) -> None:
     typer.echo(f"{len(study.files)} instances are in {study.folder}")
 
 
-def _simulate(out: Path, subjects: int, seed: int, anatomy: Path | None) -> None:
+def _simulate(out: Path, seeds: range, anatomy: Path | None, scanner: Scanner) -> None:
     from simulator.study import simulate_subject, write_study
 
     with Progress() as bar:
-        task = bar.add_task("simulating", total=subjects)
-        for number in range(seed, seed + subjects):
-            study = write_study(simulate_subject(number, anatomy), out)
-            bar.update(task, advance=1, description=f"{study.folder.name}")
-    typer.echo(f"{subjects} studies are in {out}")
+        task = bar.add_task("simulating", total=len(seeds))
+        for seed in seeds:
+            study = write_study(simulate_subject(seed, anatomy), out, scanner)
+            bar.update(task, advance=1, description=study.folder.name)
+    typer.echo(f"{len(seeds)} studies are in {out}")

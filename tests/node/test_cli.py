@@ -16,7 +16,7 @@ from node.settings import load_settings
 from node.states import State
 from node.tables import Event, Quarantined, Study
 from simulator.archive.server import Archive
-from tests.conftest import ConfigMaker
+from tests.conftest import ROOT, ConfigMaker
 from tests.mr_slices import mr_slice
 
 
@@ -134,3 +134,16 @@ def test_two_nodes_on_one_data_folder_are_refused(config):
     held = lock(load_settings(config))
     assert "another node" in run("run", "--config", config, code=1)
     held.close()
+
+
+def test_what_cannot_be_simulated_is_one_line(tmp_path):
+    wrong = run("simulate", "--out", tmp_path, "--vendor", "ge", "--layout", "enhanced", code=1)
+    assert "choose classic" in wrong
+    assert "t1.nii.gz" in run("simulate", "--out", tmp_path, "--from-nifti", tmp_path, code=1)
+    assert "head_" in run("simulate", "--out", tmp_path, "--anatomy", tmp_path, code=1)
+
+
+def test_a_wrapped_patient_is_written(tmp_path):
+    patient = ROOT.parent / "shared" / "data" / "real" / "glioma_tcga_fg_6692"
+    assert "104 instances" in run("simulate", "--out", tmp_path, "--from-nifti", patient)
+    assert len(list(tmp_path.rglob("*.dcm"))) == 104
