@@ -127,7 +127,6 @@ def _finish(settings: Settings, engine: Engine, study_id: int) -> None:
         still_open = {row.destination for row in session.scalars(open_deliveries(study))}
         if State(study.state) is not State.DELIVERING or still_open & configured:
             return
-        study.doing = ""
         rows = [row for series in study.derived for row in series.deliveries if row.state == SENT]
         why = f"the virtual series is at {', '.join(sorted({row.destination for row in rows}))}"
         if still_open:

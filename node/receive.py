@@ -18,7 +18,7 @@ from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.events import Event as NetworkEvent
 from pynetdicom.sop_class import Verification
 from sqlalchemy import Engine, select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
@@ -128,7 +128,7 @@ class Receiver:
     def _store(self, event: NetworkEvent) -> int:
         try:
             return self._store_durably(event)
-        except (OSError, OperationalError) as error:
+        except (OSError, SQLAlchemyError) as error:
             # Disk full, database gone: the sender keeps the instance and tries again.
             log.error("an instance from %s was not stored: %s", sender_of(event), error)
             return OUT_OF_RESOURCES

@@ -64,5 +64,5 @@ def move(session: Session, study: Study, to: State, why: str, who: str = "node")
         raise TransitionError(f"study {study.key} is {here}; it cannot become {to} (from here: {allowed})")
     study.state = to
     study.reason = why
-    study.progress = 0.0
+    study.doing, study.progress = "", 0.0
     session.add(Event(study_id=study.id, who=who, what=f"{here} → {to}", why=why))

@@ -67,7 +67,6 @@ class Steps:
             if State(study.state) is State.CANCELLED:
                 raise CancelledError("cancelled before this step")
             move(session, study, state, why)
-            study.doing = ""
 
     def _state(self, study_id: int) -> State:
         with Session(self.engine) as session:
