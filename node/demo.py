@@ -5,6 +5,7 @@ scanner → archive → (routing) → node → archive: what `quarterdose demo` 
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,15 +55,16 @@ class Result:
     def lines(self) -> list[str]:
         """For a person."""
         config = self.folder / "config.toml"
+        us = sys.argv[0] if sys.argv[0].endswith("quarterdose") else "quarterdose"  # as it was called: copy and paste
         return [
             f"  picture         {self.panel}",
             f"  node's data     {self.folder / 'var'}  (log: {self.folder / 'node.log'})",
             f"  inside the brain, against the full dose: virtual {self.virtual_psnr:.1f} dB, "
             f"low dose as it is {self.low_dose_psnr:.1f} dB",
             "next:",
-            f"  quarterdose studies show {self.key[:8]} --config {config}",
-            "  quarterdose demo --seed 6          another patient",
-            "  quarterdose demo --pacs orthanc    the same against a real Orthanc",
+            f"  {us} studies show {self.key[:8]} --config {config}",
+            f"  {us} demo --seed 6          another patient",
+            f"  {us} demo --pacs orthanc    the same against a real Orthanc",
         ]
 
 
