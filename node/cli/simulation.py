@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import Progress
 
 from node.errors import CommandError
 from simulator.scanner import Layout, Scanner, Vendor
+
+if TYPE_CHECKING:
+    from simulator.cohort import CohortPlan
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,13 +40,20 @@ def simulate(
         Layout, typer.Option(help="One file for each slice, multi-frame files, or mosaics for diffusion (Siemens).")
     ] = Layout.CLASSIC,
     field: Annotated[float, typer.Option(help="Field strength in tesla: 1.5 or 3.")] = 3.0,
+    network_grid: Annotated[
+        bool,
+        typer.Option("--network-grid", help="Not DICOM: the true volumes on the network's grid, one .npz each."),
+    ] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="How many patients at a time.")] = os.cpu_count() or 1,
     scanner_adc: Annotated[bool, typer.Option("--scanner-adc", help="Add the scanner's own ADC map.")] = False,
 ) -> None:
     """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI.
 
-    Beside the series lie the truth about enhancing lesions, as lesion.nii.gz and as a DICOM Segmentation.
+    Beside the series lies the truth about enhancing lesions, as lesion.nii.gz and as a DICOM Segmentation. What is
+    there already is kept: an interrupted call can be repeated.
     """
-    from simulator.heads import AnatomyError  # loads much; no other command should wait for it
+    from simulator.cohort import CohortPlan  # loads much; no other command should wait for it
+    from simulator.heads import AnatomyError
     from simulator.nifti import NiftiError
 
     try:
@@ -50,7 +61,7 @@ def simulate(
             _wrap(from_nifti, out, seed)
         else:
             scanner = Scanner(vendor=vendor, layout=layout, field_tesla=field, scanner_adc=scanner_adc)
-            _simulate(out, range(seed, seed + subjects), anatomy, scanner)
+            _simulate(CohortPlan(out, anatomy, None if network_grid else scanner), range(seed, seed + subjects), jobs)
     except (AnatomyError, NiftiError, ValueError) as error:
         raise CommandError(str(error)) from error
 
@@ -63,12 +74,10 @@ def _wrap(folder: Path, out: Path, seed: int) -> None:
     typer.echo(f"{len(study.files)} instances are in {study.folder}")
 
 
-def _simulate(out: Path, seeds: range, anatomy: Path | None, scanner: Scanner) -> None:
-    from simulator.study import simulate_subject, write_study
+def _simulate(plan: CohortPlan, seeds: range, jobs: int) -> None:
+    from simulator.cohort import simulate_cohort
 
     with Progress() as bar:
-        task = bar.add_task("simulating", total=len(seeds))
-        for seed in seeds:
-            study = write_study(simulate_subject(seed, anatomy), out, scanner)
-            bar.update(task, advance=1, description=study.folder.name)
-    typer.echo(f"{len(seeds)} studies are in {out}")
+        for place in bar.track(simulate_cohort(plan, seeds, jobs), len(seeds), description="simulating"):
+            bar.console.print(place)
+    typer.echo(f"{len(seeds)} subjects are in {plan.out}")
