@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from model.metrics import l2, psnr, ssim
+from model.rivals import extrapolated
 from model.store import Model, best_for
 from model.synthesise import synthesise
 from node.panel import Column, draw_panel
 from preprocessing.convert import convert_series
 from preprocessing.prepare import PreparationSettings, prepare
 from preprocessing.study import PreparedStudy
-from preprocessing.volume import FloatArray, Role
+from preprocessing.volume import Role
 from simulator.nifti import wrap_nifti
 
 
@@ -53,15 +54,12 @@ def main() -> None:
     virtual = synthesise(model, chosen, brain).virtual
     k = float(((full - t1) * (low - t1))[brain].sum() / np.square(low - t1)[brain].sum())
 
-    def scaled(factor: float) -> FloatArray:
-        return np.where(brain, np.clip(t1 + factor * (low - t1), 0, 1), 0).astype(np.float32)
-
     print(f"{'':40} PSNR (dB)  SSIM")
     for name, image in (
         (f"virtual, {model.card.name}", virtual),
         ("low dose as it is", low),
-        (f"T1 + {k:.2f} (low dose - T1), k fitted here", scaled(k)),
-        ("T1 + 4 (low dose - T1)", scaled(4.0)),
+        (f"T1 + {k:.2f} (low dose - T1), k fitted here", extrapolated(study.input, study.channels, k)),
+        ("T1 + 4 (low dose - T1)", extrapolated(study.input, study.channels, 4.0)),
     ):
         print(f"{name:40} {psnr(l2(image, full, brain)):9.2f}  {ssim(image, full, brain):.3f}")
     if arguments.picture:

@@ -35,7 +35,7 @@ def attempt(settings: Settings, engine: Engine, study_id: int, destination_name:
     """
     destination = next((place for place in settings.destination if place.name == destination_name), None)
     # One attempt at a time for each place: two series of attempts, from before and after a retry, may both be due.
-    with _turn(destination_name):
+    with _turns[destination_name]:
         with Session(engine) as session:
             study = session.get_one(Study, study_id)
             if State(study.state) is not State.DELIVERING:
@@ -51,10 +51,6 @@ def attempt(settings: Settings, engine: Engine, study_id: int, destination_name:
 
 
 _turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-
-
-def _turn(destination: str) -> threading.Lock:
-    return _turns[destination]
 
 
 def _send(settings: Settings, engine: Engine, destination: Destination, rows: list[Delivery]) -> None:
