@@ -162,9 +162,10 @@ def derive(room: Room, study_id: int) -> None:
         )  # fmt: skip
     others: dict[Role, list[Path]] = {role: paths for role, paths in files.items() if role is not Role.LOW_DOSE}
     series = make_series(virtual, files[Role.LOW_DOSE], others, provenance, room.settings.derived.kinds)
+    files_made = [_write_files(room, work, made) for made in series]  # before the rows: others wait for the write lock
     with writing(room.engine) as session:
-        for made in series:
-            _enter_in_ledger(room, session, study_id, work, made, provenance)
+        for made, paths in zip(series, files_made, strict=True):
+            _enter_in_ledger(room, session, study_id, made, paths, provenance)
 
 
 STEPS: dict[str, Callable[[Room, int], None]] = {
@@ -218,10 +219,22 @@ def _created(study: Study, header: dict[str, str]) -> datetime:
     return min(same, default=datetime.fromisoformat(header["created"]))
 
 
+def _write_files(room: Room, work: Work, made: DerivedSeries) -> list[str]:
+    """Put the series' instances on disk; returns their places below the data folder, in order."""
+    places = []
+    for dataset in made.datasets:
+        path = work.derived(made.kind, dataset.SOPInstanceUID)
+        buffer = BytesIO()
+        dcmwrite(buffer, dataset, enforce_file_format=True)
+        write_durably(buffer.getvalue(), path, room.folder.incoming)
+        places.append(path.relative_to(room.folder.root).as_posix())
+    return places
+
+
 def _enter_in_ledger(
-    room: Room, session: Session, study_id: int, work: Work, made: DerivedSeries, provenance: Provenance
+    room: Room, session: Session, study_id: int, made: DerivedSeries, places: list[str], provenance: Provenance
 ) -> None:
-    """Write the files, then their rows; a row that is there already is from an earlier try or an identical run."""
+    """Write the rows of a series whose files are there; rows already there are of an earlier try or identical run."""
     row = session.scalar(
         select(DerivedSeriesRow).where(DerivedSeriesRow.series_instance_uid == made.series_instance_uid)
     )
@@ -233,17 +246,13 @@ def _enter_in_ledger(
         session.add(row)
         session.flush()
     known = {(delivery.destination, delivery.sop_instance_uid) for delivery in row.deliveries}
-    for dataset in made.datasets:
-        path = work.derived(made.kind, dataset.SOPInstanceUID)
-        buffer = BytesIO()
-        dcmwrite(buffer, dataset, enforce_file_format=True)
-        write_durably(buffer.getvalue(), path, room.folder.incoming)
+    for dataset, place in zip(made.datasets, places, strict=True):
         for destination in room.settings.destination:
             if (destination.name, dataset.SOPInstanceUID) not in known:
                 session.add(
                     Delivery(
                         derived_series_id=row.id, destination=destination.name, sop_class_uid=dataset.SOPClassUID,
                         sop_instance_uid=dataset.SOPInstanceUID, state=QUEUED, attempts=0,
-                        path=path.relative_to(room.folder.root).as_posix(),
+                        path=place,
                     )
                 )  # fmt: skip
