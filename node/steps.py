@@ -100,7 +100,7 @@ def convert(room: Room, study_id: int) -> None:
         try:
             converted = convert_series(paths)
             log.info("study %d: %s read by %s", study_id, role, converted.reader)
-            volumes |= _volumes(role, converted, has_adc=Role.ADC in volumes)
+            volumes |= volumes_of(role, converted, has_adc=Role.ADC in volumes)
         except (ConversionError, AdcError) as error:
             if role is Role.ADC and Role.DWI in files:
                 log.warning("study %d: the scanner's ADC map is not used, it is computed instead: %s", study_id, error)
@@ -196,7 +196,7 @@ def _files_by_role(room: Room, study_id: int) -> dict[Role, list[Path]]:
         }
 
 
-def _volumes(role: Role, converted: ConvertedSeries, *, has_adc: bool) -> dict[Role, Volume]:
+def volumes_of(role: Role, converted: ConvertedSeries, *, has_adc: bool) -> dict[Role, Volume]:
     """What a converted series gives: itself, or for DWI its b=0 image (which guides registration) and the ADC."""
     if role is Role.ADC:
         return {Role.ADC: scanner_adc(converted.adc or converted.volumes[0])}
