@@ -13,7 +13,7 @@ from scipy import ndimage
 from simulator.deformation import rotation
 from simulator.grid import Grid, Matrix, affine_transform, resample, to_image
 from simulator.kinetics import relaxivity
-from simulator.protocol import B_VALUES, Kind, SeriesPlan
+from simulator.protocol import UNWEIGHTED, Kind, SeriesPlan, Weighting
 from simulator.randomness import smooth_field, stream
 from simulator.scanner import Scanner
 from simulator.sequences import Diffusion, Flair, Mprage, SpinEcho, SpoiledGradientEcho, relaxed
@@ -42,13 +42,13 @@ class ScanEffects:
 
 @dataclass(frozen=True)
 class Acquired:
-    """A series as the scanner reconstructs it: one magnitude volume [k, j, i] per b-value (b=0 only, if no DWI).
+    """A series as the scanner reconstructs it: one magnitude volume [k, j, i] for each of the plan's weightings.
 
     Units are such that white matter without contrast agent is 1; an ADC map is in mm²/s.
     """
 
     plan: SeriesPlan
-    volumes: dict[int, FloatArray]
+    volumes: dict[Weighting, FloatArray]
 
 
 def acquire(
@@ -68,18 +68,18 @@ def acquire(
             progress(plan.description)
         if plan.kind is Kind.ADC:
             source = next(one for one in done if one.plan.kind is Kind.DWI)
-            done.append(Acquired(plan, {0: scanner_adc(source.volumes)}))
+            done.append(Acquired(plan, {UNWEIGHTED: scanner_adc(source.volumes)}))
             continue
         rng = stream(subject.seed, f"scan {plan.kind}")
         move = head_motion(subject.seed, plan.kind, effects)
         sigma = scanner.noise * NOISE_RATIO.get(plan.kind, 1.0) * float(rng.uniform(0.8, 1.25))
         warp = _distortion(subject, effects.distortion) if plan.kind is Kind.DWI else None
         volumes = {}
-        for b in B_VALUES if plan.kind is Kind.DWI else (0,):
-            signal = true_signal(subject, parameters, scanner, plan, b)
+        for weighting in plan.weightings:
+            signal = true_signal(subject, parameters, scanner, plan, weighting.b)
             scale = white_signal(subject, parameters, scanner, plan)
             sampled = sampled_on(signal / scale * coil, subject.grid, plan, move, warp)
-            volumes[b] = rician(sampled, sigma, rng)
+            volumes[weighting] = rician(sampled, sigma, rng)
         done.append(Acquired(plan, volumes))
     return done
 
@@ -173,13 +173,20 @@ def rician(signal: FloatArray, sigma: float, rng: np.random.Generator) -> FloatA
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 
-def scanner_adc(volumes: dict[int, FloatArray]) -> FloatArray:
-    """The scanner's own map in mm²/s: log-linear between b=0 and the highest b, zero where there is only noise."""
-    low, high = min(volumes), max(volumes)
-    first, last = volumes[low], volumes[high]
-    usable = (first > 0.15) & (last > 0)
+def scanner_adc(volumes: dict[Weighting, FloatArray]) -> FloatArray:
+    """The scanner's own map in mm²/s: the logarithm of the signal falls in a straight line over all b-values (least
+    squares); zero where there is only noise. ``volumes`` begin with b=0."""
+    first = next(iter(volumes.values()))
+    usable = (first > 0.15) & np.logical_and.reduce([volume > 0 for volume in volumes.values()])
+    highest = max(weighting.b for weighting in volumes)
+    share = {weighting: weighting.b / highest for weighting in volumes}
+    mean = sum(share.values()) / len(share)
+    fall = np.zeros_like(first[usable])
+    for weighting, volume in volumes.items():
+        if weighting.b:
+            fall += (share[weighting] - mean) * np.log(first[usable] / volume[usable])
     adc = np.zeros_like(first)
-    adc[usable] = np.log(first[usable] / last[usable]) / (high - low)
+    adc[usable] = fall / sum((one - mean) ** 2 for one in share.values()) / highest
     return np.clip(adc, 0, 4e-3)
 
 

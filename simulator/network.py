@@ -16,7 +16,7 @@ from simulator.deformation import rotation
 from simulator.grid import Grid, Matrix, affine_transform, axis_aligned, resample
 from simulator.lesions import Lesion
 from simulator.meninges import bounding_box
-from simulator.protocol import Kind, SeriesPlan, examination
+from simulator.protocol import UNWEIGHTED, Kind, SeriesPlan, examination
 from simulator.randomness import stream
 from simulator.registration import mni_to_head
 from simulator.scanner import Scanner, Vendor
@@ -155,4 +155,4 @@ def _aligned(
         error[:3, :3] = rotation(rng.normal(0, ALIGNMENT_MM / 2, 3))
         error[:3, 3] = rng.normal(0, ALIGNMENT_MM, 3)
     to_scan = error @ np.linalg.inv(head_motion(seed, kind, effects)) @ to_head
-    return resample(acquired.volumes[0], acquired.plan.grid, NETWORK_GRID, affine_transform(to_scan))
+    return resample(acquired.volumes[UNWEIGHTED], acquired.plan.grid, NETWORK_GRID, affine_transform(to_scan))

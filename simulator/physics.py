@@ -18,7 +18,7 @@ from simulator.acquisition import Acquired, ScanEffects, acquire, sampled_on, wh
 from simulator.kinetics import relaxivity
 from simulator.lesions import Condition
 from simulator.network import around_brain
-from simulator.protocol import Kind, examination
+from simulator.protocol import UNWEIGHTED, Kind, examination
 from simulator.randomness import stream
 from simulator.scanner import Scanner
 from simulator.sequences import Diffusion, relaxed
@@ -67,7 +67,7 @@ def compare(subject: Subject, scanner: Scanner) -> Iterator[Comparison]:
             pure = sampled_on(interior.astype(np.float32), subject.grid, acquired.plan, np.eye(4)) > 0.98
             expected = _expected(acquired, _medians(truth, agent, interior), scanner, truth, subject)
             if pure.sum() >= SMALLEST and expected > 0:
-                measured = float(np.median(acquired.volumes[0][pure]))
+                measured = float(np.median(acquired.volumes[UNWEIGHTED][pure]))
                 yield Comparison(tissue, acquired.plan.kind, scanner.field_tesla, measured, expected, int(pure.sum()))
 
 
@@ -75,7 +75,7 @@ def enhancement_share(subject: Subject, scanner: Scanner) -> float:
     """Low-dose difference over full-dose difference in the enhancing lesion: not a quarter, and not constant."""
     subject = around_brain(subject)
     plans = [p for p in examination(scanner, stream(subject.seed, "examination")) if p.is_t1]
-    before, low, full = (one.volumes[0] for one in acquire(subject, scanner, tuple(plans), CLEAN))
+    before, low, full = (one.volumes[UNWEIGHTED] for one in acquire(subject, scanner, tuple(plans), CLEAN))
     inside = sampled_on(subject.lesion.astype(np.float32), subject.grid, plans[0], np.eye(4)) > 0.9
     if inside.sum() < SMALLEST:
         raise ValueError("this subject has no enhancing lesion large enough to measure; choose another condition")

@@ -15,7 +15,6 @@ from simulator.scanner import Scanner, Vendor
 from simulator.sequences import Diffusion, Flair, Mprage, SpoiledGradientEcho, T1Sequence
 
 LOW_DOSE, REST_OF_DOSE = 0.025, 0.075  # mmol/kg (paper, section 2)
-B_VALUES = (0, 1000)  # s/mm²
 
 
 class Kind(StrEnum):
@@ -30,11 +29,26 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True)
+class Weighting:
+    """The diffusion weighting of one volume: ``b`` in s/mm², and along which gradient.
+
+    ``direction`` is a unit vector in patient coordinates (LPS), as Diffusion Gradient Orientation (0018,9089) has it;
+    none at b=0 and for the trace of three directions.
+    """
+
+    b: int = 0
+    direction: tuple[float, float, float] | None = None
+
+
+UNWEIGHTED = Weighting()
+
+
+@dataclass(frozen=True)
 class SeriesPlan:
     """One series: when (minutes of the examination), how and where it is acquired.
 
     ``grid`` is the native grid in the scanner's LPS coordinates; ``thickness`` the slice thickness in mm;
-    ``injections`` those given before it.
+    ``injections`` those given before it; ``weightings`` its volumes in the order of acquisition, b=0 first.
     """
 
     kind: Kind
@@ -46,6 +60,7 @@ class SeriesPlan:
     thickness: float
     description: str
     injections: tuple[Injection, ...] = ()
+    weightings: tuple[Weighting, ...] = (UNWEIGHTED,)
 
     @property
     def minute(self) -> float:
@@ -57,20 +72,25 @@ class SeriesPlan:
         """Whether it is one of the three T1 series."""
         return self.kind in (Kind.T1, Kind.LOW_DOSE, Kind.FULL_DOSE)
 
+    @property
+    def phase_along_rows(self) -> bool:
+        """Whether lines of k-space are encoded along the rows of the image (In-plane Phase Encoding Direction ROW)."""
+        return self.is_t1 or self.kind is Kind.FLAIR
+
 
 _DESCRIPTIONS = {
     Vendor.SIEMENS: {
         Kind.T1: "t1_mprage_sag",
         Kind.FLAIR: "t2_tirm_tra_dark-fluid",
-        Kind.DWI: "ep2d_diff_tra_b0_b1000",
-        Kind.ADC: "ep2d_diff_tra_b0_b1000_ADC",
+        Kind.DWI: "ep2d_diff_tra_{all}",
+        Kind.ADC: "ep2d_diff_tra_{all}_ADC",
         Kind.LOW_DOSE: "t1_mprage_sag_gd_low",
         Kind.FULL_DOSE: "t1_mprage_sag_gd",
     },
     Vendor.GE: {
         Kind.T1: "Sag 3D T1 BRAVO",
         Kind.FLAIR: "Ax T2 FLAIR",
-        Kind.DWI: "Ax DWI b1000",
+        Kind.DWI: "Ax DWI b{highest}",
         Kind.ADC: "ADC (10^-6 mm2/s)",
         Kind.LOW_DOSE: "Sag 3D T1 BRAVO +Gd 25%",
         Kind.FULL_DOSE: "Sag 3D T1 BRAVO +Gd",
@@ -101,6 +121,7 @@ def examination(scanner: Scanner, rng: np.random.Generator) -> tuple[SeriesPlan,
     flair_grid = axial_grid(axial, (256, 256), 0.9, flair_slice * 1.1, centre)
     dwi_grid = axial_grid(axial, (128, 128), 1.8, 4.0, centre)
     words = _DESCRIPTIONS[scanner.vendor]
+    dwi, adc = (words[kind].format(**_b_values_in_words(scanner)) for kind in (Kind.DWI, Kind.ADC))
     first = Injection(float(rng.uniform(15.5, 16.5)), LOW_DOSE)
     second = Injection(first.minute + float(rng.uniform(8.0, 10.0)), REST_OF_DOSE)
     low_start = first.minute + float(rng.uniform(2.0, 3.0))
@@ -108,10 +129,10 @@ def examination(scanner: Scanner, rng: np.random.Generator) -> tuple[SeriesPlan,
     plans = [
         SeriesPlan(Kind.T1, 2, 2.0, 4.7, t1, t1_grid, scanner.t1_slice_mm, words[Kind.T1]),
         SeriesPlan(Kind.FLAIR, 3, 7.2, 4.1, flair, flair_grid, flair_slice, words[Kind.FLAIR]),
-        SeriesPlan(Kind.DWI, 4, 11.9, 2.2, diffusion, dwi_grid, 4.0, words[Kind.DWI]),
+        SeriesPlan(Kind.DWI, 4, 11.9, 2.2, diffusion, dwi_grid, 4.0, dwi, weightings=weightings(scanner, axial)),
     ]
     if scanner.scanner_adc:
-        plans.append(SeriesPlan(Kind.ADC, 5, 11.9, 2.2, diffusion, dwi_grid, 4.0, words[Kind.ADC]))
+        plans.append(SeriesPlan(Kind.ADC, 5, 11.9, 2.2, diffusion, dwi_grid, 4.0, adc))
     return (
         *plans,
         SeriesPlan(Kind.LOW_DOSE, 6, low_start, 4.7, t1, t1_grid, scanner.t1_slice_mm, words[Kind.LOW_DOSE], (first,)),
@@ -119,6 +140,20 @@ def examination(scanner: Scanner, rng: np.random.Generator) -> tuple[SeriesPlan,
             Kind.FULL_DOSE, 7, full_start, 4.7, t1, t1_grid, scanner.t1_slice_mm, words[Kind.FULL_DOSE], (first, second)
         ),
     )
+
+
+def weightings(scanner: Scanner, directions: NDArray[np.float64]) -> tuple[Weighting, ...]:
+    """The volumes of the diffusion series. Single directions are the columns of ``directions``: the axes of the image,
+    so that gradients are orthogonal and their mean is the trace."""
+    first, *others = scanner.b_values
+    gradients: list[tuple[float, float, float] | None] = [None]
+    if scanner.directions:
+        gradients = [(float(x), float(y), float(z)) for x, y, z in directions.T]
+    return Weighting(first), *(Weighting(b, gradient) for b in others for gradient in gradients)
+
+
+def _b_values_in_words(scanner: Scanner) -> dict[str, str]:
+    return {"all": "_".join(f"b{b}" for b in scanner.b_values), "highest": str(scanner.b_values[-1])}
 
 
 def sagittal_grid(turn: NDArray[np.float64], slice_mm: float, centre: NDArray[np.float64], vendor: Vendor) -> Grid:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 
 
 class Vendor(StrEnum):
@@ -48,7 +49,8 @@ class Scanner:
 
     ``field_tesla`` is 1.5 or 3; ``t1_sequence`` "mprage" or "spgr"; ``scanner_adc`` adds the scanner's own ADC map;
     ``noise`` is the standard deviation of the noise relative to white matter on T1; ``t1_slice_mm`` the T1 partition
-    thickness.
+    thickness. ``b_values`` of the diffusion series in s/mm² ascend from 0; ``directions`` is 0 for the trace or 3 for
+    single directions.
     """
 
     vendor: Vendor = Vendor.SIEMENS
@@ -59,6 +61,9 @@ class Scanner:
     agent: str = "gadoterate"
     noise: float = 0.02
     t1_slice_mm: float = 1.2
+    # Not in repr, which the UIDs are made from: studies without these keep the UIDs that they had before them.
+    b_values: tuple[int, ...] = field(default=(0, 1000), repr=False)
+    directions: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
         if self.field_tesla not in (1.5, 3.0):
@@ -71,6 +76,11 @@ class Scanner:
             raise ValueError(f"T1 sequence {self.t1_sequence!r} is not known; choose mprage or spgr")
         if not 0 <= self.noise <= 0.2:
             raise ValueError(f"noise {self.noise:g} of white matter is out of range; 0.01 to 0.05 is usual")
+        ascending = all(low < high for low, high in pairwise(self.b_values))
+        if len(self.b_values) < 2 or self.b_values[0] != 0 or not ascending or self.b_values[-1] > 5000:
+            raise ValueError(f"b-values {self.b_values} must ascend from 0 to at most 5000 s/mm², as 0,500,1000 do")
+        if self.directions not in (0, 3):
+            raise ValueError(f"{self.directions} diffusion directions are not simulated; choose 3, or 0 for the trace")
 
     @property
     def manufacturer(self) -> str:

@@ -44,7 +44,10 @@ def stored(acquired: Acquired, scanner: Scanner, gain: float) -> StoredSeries:
     elif scanner.vendor is Vendor.PHILIPS:
         slope = round(0.8 + 0.5 * (gain - 0.9), 5)
     top = 2**bits - 1
-    pixels = {b: np.clip(np.rint(volume * counts), 0, top).astype(np.uint16) for b, volume in acquired.volumes.items()}
+    if any(weighting.direction for weighting in acquired.volumes):
+        raise ValueError("single diffusion directions are not written as DICOM yet; simulate the trace")
+    volumes = {weighting.b: volume for weighting, volume in acquired.volumes.items()}
+    pixels = {b: np.clip(np.rint(volume * counts), 0, top).astype(np.uint16) for b, volume in volumes.items()}
     return StoredSeries(acquired.plan, pixels, slope, bits, window(pixels[min(pixels)], slope))
 
 

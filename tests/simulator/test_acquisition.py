@@ -11,7 +11,7 @@ import pytest
 from simulator.acquisition import ScanEffects, head_motion, rician, sampled_on, scanner_adc
 from simulator.deformation import rotation
 from simulator.grid import Grid, axis_aligned
-from simulator.protocol import Kind, SeriesPlan, examination
+from simulator.protocol import Kind, SeriesPlan, Weighting, examination
 from simulator.randomness import stream
 from simulator.scanner import Layout, Scanner, Vendor
 from simulator.sequences import Flair
@@ -69,7 +69,34 @@ def test_the_first_series_does_not_move_and_the_others_are_rigid() -> None:
 def test_the_scanners_adc_is_the_logarithm() -> None:
     first = np.array([[[1.0, 1.0, 0.05]]], dtype=np.float32)
     last = np.array([[[np.exp(-0.8), np.exp(-3.0), 0.05]]], dtype=np.float32)
-    assert scanner_adc({0: first, 1000: last}).ravel() == pytest.approx([0.8e-3, 3e-3, 0.0], rel=1e-5)
+    adc = scanner_adc({Weighting(0): first, Weighting(1000): last})
+    assert adc.ravel() == pytest.approx([0.8e-3, 3e-3, 0.0], rel=1e-5)
+
+
+@pytest.mark.parametrize(("b_values", "directions"), [((0, 500, 1000), 0), ((0, 1000), 3), ((0, 200, 700, 1500), 3)])
+def test_the_scanners_adc_fits_every_volume(b_values: tuple[int, ...], directions: int) -> None:
+    diffusion = next(p for p in examination(Scanner(b_values=b_values, directions=directions), stream(1, "examination"))
+                     if p.kind is Kind.DWI)  # fmt: skip
+    truth = np.linspace(0.3e-3, 3e-3, 30, dtype=np.float32).reshape(1, 5, 6)
+    volumes = {weighting: np.exp(-weighting.b * truth) for weighting in diffusion.weightings}
+    assert np.allclose(scanner_adc(volumes), truth, rtol=1e-3)
+    # As a straight line through all logarithms, whatever lies on none of them.
+    rng = stream(2, "noise")
+    noisy = {weighting: volume * rng.uniform(0.9, 1.1, volume.shape) for weighting, volume in volumes.items()}
+    b = [weighting.b for weighting in noisy]
+    lines = np.polyfit(b, np.log([volume.ravel() for volume in noisy.values()]), 1)
+    assert np.allclose(scanner_adc(noisy).ravel(), np.clip(-lines[0], 0, 4e-3), rtol=1e-3)
+
+
+def test_single_directions_are_orthogonal_and_named_like_the_trace_is() -> None:
+    plans = examination(Scanner(b_values=(0, 500, 1000), directions=3), stream(4, "examination"))
+    diffusion = next(p for p in plans if p.kind is Kind.DWI)
+    assert [w.b for w in diffusion.weightings] == [0, 500, 500, 500, 1000, 1000, 1000]
+    assert diffusion.weightings[0].direction is None
+    gradients = np.array([w.direction for w in diffusion.weightings[1:4]])
+    assert np.allclose(gradients @ gradients.T, np.eye(3))
+    assert diffusion.description == "ep2d_diff_tra_b0_b500_b1000"
+    assert [p.weightings for p in plans if p.kind is not Kind.DWI] == [(Weighting(0),)] * 4
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -92,6 +119,11 @@ def test_impossible_scanners_are_refused() -> None:
         Scanner(field_tesla=7.0)
     with pytest.raises(ValueError, match="GE's enhanced objects"):
         Scanner(vendor=Vendor.GE, layout=Layout.ENHANCED)
+    for wrong in ((), (0,), (500, 1000), (0, 1000, 500), (0, 9000)):
+        with pytest.raises(ValueError, match="must ascend from 0"):
+            Scanner(b_values=wrong)
+    with pytest.raises(ValueError, match="choose 3, or 0 for the trace"):
+        Scanner(directions=2)
     with pytest.raises(ValueError, match="choose mprage or spgr"):
         Scanner(t1_sequence="fiesta")
     with pytest.raises(ValueError, match=r"0.01 to 0.05 is usual"):

@@ -18,7 +18,7 @@ from simulator.dicom.identity import Examination, uid
 from simulator.dicom.mosaic import write_mosaic
 from simulator.dicom.series import StoredSeries, stored
 from simulator.grid import Grid
-from simulator.protocol import Kind, SeriesPlan, examination
+from simulator.protocol import UNWEIGHTED, Kind, SeriesPlan, Weighting, examination
 from simulator.randomness import stream
 from simulator.scanner import Layout, Scanner, Vendor
 from simulator.subject import person
@@ -46,10 +46,10 @@ def small(plan: SeriesPlan, scanner: Scanner) -> StoredSeries:
     grid = Grid.of((16, 12, 5), whole.directions, whole.spacing, whole.centre)
     rng = np.random.default_rng(plan.number)
     if plan.kind is Kind.ADC:
-        volumes = {0: rng.uniform(0.5e-3, 3e-3, grid.shape).astype(np.float32)}
+        volumes = {UNWEIGHTED: rng.uniform(0.5e-3, 3e-3, grid.shape).astype(np.float32)}
     else:
         first = rng.uniform(0.1, 1.5, grid.shape).astype(np.float32)
-        volumes = {0: first, 1000: first / 2} if plan.kind is Kind.DWI else {0: first}
+        volumes = {UNWEIGHTED: first, Weighting(1000): first / 2} if plan.kind is Kind.DWI else {UNWEIGHTED: first}
     moved = SeriesPlan(
         plan.kind, plan.number, plan.start, plan.duration, plan.sequence, grid, plan.thickness, plan.description,
         plan.injections,
