@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from node.collect import enqueue, judge
 from node.database import writing
-from node.deliver import open_deliveries
 from node.engine import FINISHED, RESUMABLE, WorkStarter, workflow_id
 from node.inputs import digest_inputs
+from node.ledger import open_deliveries
 from node.settings import Settings
 from node.states import WORKING, State, TransitionError, move
 from node.tables import Study

@@ -7,11 +7,15 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from node.database import current_revision, newest_revision, open_database
-from node.scu import Peer, SendError, echo
-from node.settings import Settings
+from node.deliver import peer_of
+from node.scu import Peer, echo
+from node.sender import NotOfferedError, SendError, Whereabouts
+from node.settings import Destination, DicomWebDestination, DimseDestination, FolderDestination, Settings
+from node.stow import StowSender
 
 _ENOUGH_DISK_BYTES = 5 * 1024**3  # some twenty studies with their intermediate files
 
@@ -37,8 +41,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _try("synthesis weights", lambda: _synthesis_weights(settings))
     yield _try("receiver", lambda: _receiver(settings))
     for destination in settings.destination:
-        peer = Peer(destination.ae_title, destination.host, destination.port, settings.node.ae_title, 5.0)
-        yield _try(f"destination {destination.name}", lambda peer=peer: _answers(peer))  # type: ignore[misc]
+        yield _try(f"destination {destination.name}", partial(_destination, destination, settings))
 
 
 def _try(what: str, look: Callable[[], str]) -> Finding:
@@ -98,6 +101,27 @@ def _receiver(settings: Settings) -> str:
         except OSError:
             ours = settings.receiver.calling_ae_titles[0] if settings.receiver.calling_ae_titles else "CHECK"
             return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
+
+
+def _destination(destination: Destination, settings: Settings) -> str:
+    if isinstance(destination, DimseDestination):
+        return _answers(peer_of(destination, settings.node.ae_title, 5.0))
+    if isinstance(destination, FolderDestination):
+        if not destination.path.is_dir():
+            raise OSError(f"{destination.path} is no folder: make it, or change the path")
+        return f"{destination.path} is there"
+    return _search(destination)
+
+
+def _search(destination: DicomWebDestination) -> str:
+    """Whether the server answers a QIDO-RS search; the UID asked for is nobody's."""
+    sender = StowSender(destination.url, 5.0, destination.authorization_file, destination.certificate_authority)
+    with sender:
+        try:
+            sender.has(Whereabouts("1.2.3", "1.2.3", "1.2.3"))
+        except NotOfferedError:
+            return f"{destination.url} answers; it offers no search"
+    return f"{destination.url} answers"
 
 
 def _answers(peer: Peer) -> str:

@@ -1,145 +1,190 @@
-"""Delivering: the derived instances to each destination by C-STORE, nothing twice, nothing forgotten.
+"""Delivering: the derived instances to each destination, nothing twice, nothing forgotten, and confirmed.
 
-The ledger says SENDING before an instance goes out and SENT after its success. What a crash leaves at SENDING is in
-doubt: the destination is asked by C-FIND before it is sent again (shared engine notes).
+Each attempt sends what the ledger has open, then has the destination say that it keeps it (node.commit). What a crash
+left at SENDING is in doubt: the destination is asked before it is sent again (shared engine notes).
 """
 
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 
 from pydicom.uid import ExplicitVRLittleEndian
-from sqlalchemy import Engine, Select, select
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from node.commit import Reports, WaitingError, find_there, is_patient, request_commitment
 from node.database import writing
 from node.files import DataFolder
-from node.scu import NoFindError, Outgoing, Peer, RefusedError, SendError, StorageScu
-from node.settings import Destination, Settings
+from node.ledger import ARRIVED, CONFIRMED, QUEUED, SENDING, SENT, finish, mark, open_deliveries
+from node.outbox import FolderSender
+from node.scu import Peer, StorageScu
+from node.sender import NotOfferedError, Outgoing, RefusedError, Sender, SendError, Whereabouts
+from node.settings import Destination, DicomWebDestination, DimseDestination, Settings
 from node.states import State, move
-from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
+from node.stow import StowSender
+from node.tables import Delivery, DerivedSeriesRow, Event, Study
 
 log = logging.getLogger(__name__)
 
-QUEUED, SENDING, SENT = "QUEUED", "SENDING", "SENT"
 GIVEN_UP = "given up"
 
 
-def attempt(settings: Settings, engine: Engine, study_id: int, destination_name: str, number: int) -> str:
-    """Try to deliver what is still open for one destination.
+class Deliverer:
+    """Delivers for one node; ``reports`` gets the destinations' answers to storage commitment."""
 
-    Returns "" when there is nothing left to do, GIVEN_UP when patience has ended (the study is FAILED then), otherwise
-    what went wrong this time.
-    """
-    destination = next((place for place in settings.destination if place.name == destination_name), None)
-    # One attempt at a time for each place: two series of attempts, from before and after a retry, may both be due.
-    with _turns[destination_name]:
-        with Session(engine) as session:
+    def __init__(self, settings: Settings, engine: Engine, reports: Reports) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._reports = reports
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def attempt(self, study_id: int, destination_name: str, number: int) -> str:
+        """Try to deliver what is still open for one destination.
+
+        Returns "" when there is nothing left to do, GIVEN_UP when patience has ended (the study is FAILED then),
+        otherwise what went wrong this time or is waited for.
+        """
+        destination = next((place for place in self._settings.destination if place.name == destination_name), None)
+        # One attempt at a time for each place: two series of attempts, from before and after a retry, may both be due.
+        with self._turns[destination_name]:
+            rows = self._open_rows(study_id, destination_name)
+            if rows is None:
+                return ""  # cancelled meanwhile, or a replayed step
+            try:
+                if rows and destination is not None:
+                    self._deliver(study_id, destination, rows)
+            except WaitingError as waiting:
+                return self._not_yet(study_id, destination_name, number, str(waiting), "not confirmed by")
+            except SendError as error:
+                return self._not_yet(study_id, destination_name, number, str(error), "not delivered to")
+            finish(self._settings, self._engine, study_id)
+        return ""
+
+    def _open_rows(self, study_id: int, destination: str) -> list[Delivery] | None:
+        """What is open for the destination; None when the study is not being delivered (any more)."""
+        with Session(self._engine) as session:
             study = session.get_one(Study, study_id)
             if State(study.state) is not State.DELIVERING:
-                return ""  # cancelled meanwhile, or a replayed step
-            rows = list(session.scalars(open_deliveries(study, destination_name)))
-        try:
-            if rows and destination is not None:
-                _send(settings, engine, destination, rows)
-        except SendError as error:
-            return _not_yet(settings, engine, study_id, destination_name, number, str(error))
-        _finish(settings, engine, study_id)
-    return ""
+                return None
+            return list(session.scalars(open_deliveries(study, destination)))
 
+    def _deliver(self, study_id: int, destination: Destination, rows: list[Delivery]) -> None:
+        """Send, then confirm. Raises SendError, or WaitingError while a confirmation is outstanding."""
+        timeout = self._settings.delivery.commitment_timeout_seconds
+        if all(row.state in ARRIVED for row in rows) and is_patient(rows, timeout):
+            raise WaitingError(f"everything is sent; waiting for the storage commitment of {destination.name}")
+        with self._sender(destination, rows) as sender:
+            self._send(destination, sender, [row for row in rows if row.state in (QUEUED, SENDING)])
+            if _confirmation(destination) != "none":
+                self._confirm(study_id, destination, sender)
 
-_turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-
-
-def _send(settings: Settings, engine: Engine, destination: Destination, rows: list[Delivery]) -> None:
-    folder = DataFolder(settings.node.data)
-    peer = Peer(
-        destination.ae_title, destination.host, destination.port, settings.node.ae_title,
-        settings.delivery.timeout_seconds,
-    )  # fmt: skip
-    files = {
-        row.id: Outgoing(folder.root / row.path, row.sop_class_uid, row.sop_instance_uid, ExplicitVRLittleEndian)
-        for row in rows
-    }
-    doubtful = destination.find_after_crash and any(row.state == SENDING for row in rows)
-    with StorageScu(peer, list(files.values()), find=doubtful) as scu:
+    def _send(self, destination: Destination, sender: Sender, rows: Sequence[Delivery]) -> None:
+        settled = _confirmation(destination) == "none"
         for row in rows:
-            if doubtful and row.state == SENDING and _is_known_there(engine, scu, row):
-                _mark(engine, row.id, SENT, "found at the destination after a crash")
+            if row.state == SENDING and _asks_after_crash(destination) and self._is_known_there(sender, row):
+                mark(self._engine, [row], CONFIRMED, "found at the destination after a crash", settled=settled)
                 continue
-            _mark(engine, row.id, SENDING)
+            mark(self._engine, [row], SENDING)
             try:
-                scu.store(files[row.id])
+                sender.store(self._file(row))
             except RefusedError as error:
                 # The peer said no: it is not there, so there is nothing to doubt. Silence leaves it at SENDING.
-                _mark(engine, row.id, QUEUED, str(error))
+                mark(self._engine, [row], QUEUED, str(error))
                 raise
-            _mark(engine, row.id, SENT)
+            mark(self._engine, [row], SENT, settled=settled)
+
+    def _confirm(self, study_id: int, destination: Destination, sender: Sender) -> None:
+        """Have the destination say that it keeps what it was sent: by storage commitment or, without one, a query."""
+        open_rows = self._open_rows(study_id, destination.name) or []
+        unasked = [row for row in open_rows if row.asked is None]
+        if _confirmation(destination) == "commitment" and unasked:
+            try:
+                request_commitment(
+                    self._engine, sender, [(row, self._file(row)) for row in unasked], self._reports
+                )  # fmt: skip
+            except NotOfferedError as error:
+                log.info("%s; it is asked by a query instead", error)
+                find_there(self._engine, sender, unasked, self._whereabouts)
+            open_rows = self._open_rows(study_id, destination.name) or []
+        refused = [row for row in open_rows if row.state == QUEUED]
+        if refused:
+            raise SendError(refused[0].error)
+        waiting = [row for row in open_rows if row.asked is not None]
+        if waiting and is_patient(waiting, self._settings.delivery.commitment_timeout_seconds):
+            raise WaitingError(f"everything is sent; waiting for the storage commitment of {destination.name}")
+        find_there(self._engine, sender, open_rows, self._whereabouts)
+
+    def _is_known_there(self, sender: Sender, row: Delivery) -> bool:
+        """Whether the destination says that it holds the instance. One that cannot be asked gets it again: the same SOP
+        Instance UID a second time does no harm."""
+        try:
+            return sender.has(self._whereabouts(row))
+        except NotOfferedError as error:
+            log.warning("%s; a doubtful instance is sent again", error)
+            return False
+
+    def _whereabouts(self, row: Delivery) -> Whereabouts:
+        with Session(self._engine) as session:
+            series = session.get_one(DerivedSeriesRow, row.derived_series_id)
+            return Whereabouts(series.study.study_instance_uid, series.series_instance_uid, row.sop_instance_uid)
+
+    def _file(self, row: Delivery) -> Outgoing:
+        path = DataFolder(self._settings.node.data).root / row.path
+        return Outgoing(path, row.sop_class_uid, row.sop_instance_uid, ExplicitVRLittleEndian)
+
+    def _sender(self, destination: Destination, rows: Sequence[Delivery]) -> Sender:
+        timeout = self._settings.delivery.timeout_seconds
+        if isinstance(destination, DimseDestination):
+            peer = peer_of(destination, self._settings.node.ae_title, timeout)
+            asks = destination.confirm != "none" or destination.find_after_crash
+            report = self._take_report if destination.confirm == "commitment" else None
+            return StorageScu(peer, [self._file(row) for row in rows], find=asks, report=report)
+        if isinstance(destination, DicomWebDestination):
+            return StowSender(
+                destination.url, timeout, destination.authorization_file, destination.certificate_authority
+            )
+        return FolderSender(destination.path)
+
+    def _take_report(self, report: object) -> None:
+        self._reports.take(report)  # type: ignore[arg-type]
+
+    def _not_yet(self, study_id: int, destination: str, number: int, problem: str, what: str) -> str:
+        patience = self._settings.delivery
+        with writing(self._engine) as session:
+            study = session.get_one(Study, study_id)
+            waited = sum(patience.backoff(earlier) for earlier in range(1, number))
+            if waited > patience.give_up_hours * 3600:
+                move(session, study, State.FAILED, f"{what} {destination}: {problem}; retry when it is back")
+                return GIVEN_UP
+            why = f"attempt {number}: {problem}; next in {patience.backoff(number):g} s"
+            log.warning("study %s to %s: %s", study.key, destination, why)
+            session.add(Event(study_id=study_id, who="node", what=f"{what} {destination}", why=why))
+            study.doing = f"waiting for {destination}: {problem}"
+        return problem
 
 
-def _is_known_there(engine: Engine, scu: StorageScu, row: Delivery) -> bool:
-    """Whether the destination says that it holds the instance. One that cannot be asked gets it again: the same SOP
-    Instance UID a second time does no harm."""
-    with Session(engine) as session:
-        series = session.get_one(DerivedSeriesRow, row.derived_series_id)
-        study, series_instance_uid = series.study.study_instance_uid, series.series_instance_uid
-    try:
-        return scu.has(study, series_instance_uid, row.sop_instance_uid)
-    except NoFindError as error:
-        log.warning("%s; a doubtful instance is sent again", error)
-        return False
+def peer_of(destination: DimseDestination, our_ae_title: str, timeout_seconds: float) -> Peer:
+    """How a destination is called. Raises SendError when the files of its TLS configuration cannot be used."""
+    tls = None
+    if destination.tls is not None:
+        try:
+            tls = ssl.create_default_context(cafile=destination.tls.certificate_authority)
+            tls.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 Annex B.9: BCP 195
+            if destination.tls.certificate:
+                tls.load_cert_chain(destination.tls.certificate, destination.tls.key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise SendError(f"the TLS files of destination {destination.name} cannot be used: {error}") from error
+    return Peer(destination.ae_title, destination.host, destination.port, our_ae_title, timeout_seconds, tls)
 
 
-def _mark(engine: Engine, delivery_id: int, state: str, note: str = "") -> None:
-    with writing(engine) as session:
-        row = session.get_one(Delivery, delivery_id)
-        row.attempts += state == SENDING and row.state != SENDING
-        row.state, row.error = state, note
-        row.sent = now() if state == SENT else None
+def _confirmation(destination: Destination) -> str:
+    """What has to follow a success; a file in a folder is as durable as it gets."""
+    return destination.confirm if isinstance(destination, DimseDestination | DicomWebDestination) else "none"
 
 
-def _not_yet(settings: Settings, engine: Engine, study_id: int, destination: str, number: int, problem: str) -> str:
-    with writing(engine) as session:
-        study = session.get_one(Study, study_id)
-        waited = sum(settings.delivery.backoff(earlier) for earlier in range(1, number))
-        if waited > settings.delivery.give_up_hours * 3600:
-            move(session, study, State.FAILED, f"not delivered to {destination}: {problem}; retry when it is back")
-            return GIVEN_UP
-        pause = settings.delivery.backoff(number)
-        why = f"attempt {number}: {problem}; next in {pause:g} s"
-        log.warning("study %s to %s: %s", study.key, destination, why)
-        session.add(Event(study_id=study_id, who="node", what=f"not delivered to {destination}", why=why))
-        study.doing = f"waiting for {destination}: {problem}"
-    return problem
-
-
-def _finish(settings: Settings, engine: Engine, study_id: int) -> None:
-    """DELIVERED once nothing is open for any destination that is still configured."""
-    configured = {place.name for place in settings.destination}
-    with writing(engine) as session:
-        study = session.get_one(Study, study_id)
-        still_open = {row.destination for row in session.scalars(open_deliveries(study))}
-        if State(study.state) is not State.DELIVERING or still_open & configured:
-            return
-        rows = [row for series in study.derived for row in series.deliveries if row.state == SENT]
-        why = f"the virtual series is at {', '.join(sorted({row.destination for row in rows}))}"
-        if still_open:
-            why += f"; no longer configured and left out: {', '.join(sorted(still_open))}"
-        move(session, study, State.DELIVERED, why)
-
-
-def open_deliveries(study: Study, destination: str | None = None) -> Select[Delivery]:
-    """What was made of the study's present inputs and is not sent yet, for one destination or for all."""
-    query = (
-        select(Delivery)
-        .join(DerivedSeriesRow, Delivery.derived_series_id == DerivedSeriesRow.id)
-        .where(
-            DerivedSeriesRow.study_id == study.id,
-            DerivedSeriesRow.inputs_digest == study.inputs_digest,
-            Delivery.state != SENT,
-        )
-        .order_by(Delivery.id)
-    )
-    return query if destination is None else query.where(Delivery.destination == destination)
+def _asks_after_crash(destination: Destination) -> bool:
+    return not isinstance(destination, DimseDestination | DicomWebDestination) or destination.find_after_crash

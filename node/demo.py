@@ -24,7 +24,8 @@ from node.errors import CommandError
 from node.files import DataFolder
 from node.panel import Column, draw_panel
 from node.report import describe_study
-from node.scu import Outgoing, StorageScu
+from node.scu import StorageScu
+from node.sender import Outgoing
 from node.stage import Pacs, Stage, running
 from node.states import State
 from node.tables import Study

@@ -15,11 +15,9 @@ from node.settings import Settings
 from node.tables import Study
 
 STUDIES = "studies"
-DELIVERIES = "deliveries"
 _APPLICATION = "quarterdose"
 # A constant: the default is a hash of the code, and pending work would be stranded by an upgrade (engine note 4).
 _VERSION = "1"
-_DELIVERIES_AT_ONCE = 4
 
 RESUMABLE = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 FINISHED = "SUCCESS"
@@ -62,11 +60,20 @@ def configure(settings: Settings, engine: Engine) -> None:
     DBOS(config=config)
 
 
-def launch() -> None:
-    """Create the engine's tables, resume what was interrupted, and start taking work."""
+def launch(settings: Settings) -> None:
+    """Create the engine's tables, resume what was interrupted, and start taking work.
+
+    Each destination has a queue of its own: one that hangs delays no other.
+    """
     DBOS.launch()
     DBOS.register_queue(STUDIES, worker_concurrency=1, polling_interval_sec=0.5)
-    DBOS.register_queue(DELIVERIES, worker_concurrency=_DELIVERIES_AT_ONCE, polling_interval_sec=0.5)
+    for destination in settings.destination:
+        DBOS.register_queue(deliveries_to(destination.name), worker_concurrency=1, polling_interval_sec=0.5)
+
+
+def deliveries_to(destination: str) -> str:
+    """The name of the queue of one destination."""
+    return f"deliveries-{destination}"
 
 
 class WorkStarter:
@@ -92,7 +99,7 @@ class WorkStarter:
         """Enqueue a fresh series of attempts to deliver, within the caller's transaction; ``series`` identifies it."""
         options: EnqueueOptions = {
             "workflow_name": "deliver_to",
-            "queue_name": DELIVERIES,
+            "queue_name": deliveries_to(destination),
             "workflow_id": f"{series}-1",
             "app_version": _VERSION,
         }

@@ -1,91 +1,69 @@
-"""Sending instances: a Storage SCU over one association (DICOM PS3.4 Annex B)."""
+"""Sending by DICOM: Storage, Query and Storage Commitment SCU over one association (PS3.4 Annexes B, C, J)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    Verification,
+)
 from pynetdicom.status import code_to_category
+
+from node.sender import CommitmentReport, NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
 _STATUS_DUPLICATE = 0x0111  # PS3.7 Annex C.5.1: the peer has it already, which is all we wanted
 
 
-class SendError(Exception):
-    """The peer could not be reached, refused, or did not take an instance; the text says which and why."""
-
-
-class RefusedError(SendError):
-    """The peer answered, and the answer was no: it certainly does not hold the instance."""
-
-
-class NoFindError(Exception):
-    """The peer stores, but cannot be asked what it holds."""
-
-
 @dataclass(frozen=True)
 class Peer:
-    """A DICOM application we call, and the name we call ourselves."""
+    """A DICOM application we call, and the name we call ourselves; over TLS when there is a context for it."""
 
     ae_title: str
     host: str
     port: int
     our_ae_title: str
     timeout_seconds: float = 30.0
+    tls: SSLContext | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title}@{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
-class Outgoing:
-    """One file to send, with what its presentation context needs."""
-
-    path: Path
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-
-    @classmethod
-    def of(cls, path: Path) -> Outgoing:
-        """Read what is needed from the file meta information. Raises SendError when it is no DICOM file."""
-        try:
-            meta = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"]).file_meta
-            return cls(
-                path, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
-            )  # fmt: skip
-        except (InvalidDicomError, AttributeError, OSError) as error:
-            raise SendError(f"{path} is not a DICOM file that can be sent: {error}") from error
-
-
 class StorageScu:
-    """An open association that takes ``store`` calls; a context manager.
+    """An open association that takes ``store`` calls; a context manager (``node.sender.Sender``).
 
-    Raises SendError on entering when the peer is down or refuses, with the standard's reason.
+    ``find`` and ``report`` ask for C-FIND and storage commitment beside storage; ``report`` is called from a thread of
+    its own when the commitment's answer comes over this very association. Raises SendError on entering when the peer is
+    down or refuses, with the standard's reason.
     """
 
-    def __init__(self, peer: Peer, files: Sequence[Outgoing], find: bool = False) -> None:
+    def __init__(
+        self, peer: Peer, files: Sequence[Outgoing], find: bool = False, report: CommitmentReport | None = None
+    ) -> None:
         self._peer = peer
-        self._ae = AE(peer.our_ae_title)
-        self._ae.connection_timeout = self._ae.acse_timeout = peer.timeout_seconds
-        self._ae.dimse_timeout = self._ae.network_timeout = peer.timeout_seconds
+        self._ae = _entity(peer)
         self._ae.requested_contexts = [build_context(*wanted) for wanted in _contexts(files)]
         if find:
             self._ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
+        if report is not None:
+            self._ae.add_requested_context(StorageCommitmentPushModel)
+        self._report = report
         self._association: Association | None = None
 
     def __enter__(self) -> StorageScu:
-        self._association = _associate(self._ae, self._peer)
+        self._association = _associate(self._ae, self._peer, self._report)
         return self
 
     def __exit__(
@@ -112,32 +90,51 @@ class StorageScu:
             comment = answer.get("ErrorComment", "")
             raise RefusedError(f"{self._peer} answered 0x{answer.Status:04X} {comment}".rstrip())
 
-    def has(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
-        """Whether the peer holds it, by C-FIND (IMAGE level). Raises NoFindError or SendError when it cannot say."""
+    def has(self, instance: Whereabouts) -> bool:
+        """Whether the peer holds it, by C-FIND (IMAGE level). Raises NotOfferedError or SendError when it cannot say.
+        """
         assert self._association is not None  # noqa: S101 - used outside `with`: a programmer's error
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
-        query.StudyInstanceUID = study_instance_uid
-        query.SeriesInstanceUID = series_instance_uid
-        query.SOPInstanceUID = sop_instance_uid
+        query.StudyInstanceUID = instance.study_instance_uid
+        query.SeriesInstanceUID = instance.series_instance_uid
+        query.SOPInstanceUID = instance.sop_instance_uid
         found = False
         try:
             answers = self._association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
             for status, identifier in answers:
                 if "Status" not in status or status.Status not in (0x0000, 0xFF00, 0xFF01):
-                    raise SendError(f"{self._peer} did not answer the C-FIND for a doubtful instance: {status}")
-                found = found or (identifier is not None and identifier.get("SOPInstanceUID") == sop_instance_uid)
+                    raise SendError(f"{self._peer} did not answer the C-FIND for an instance: {status}")
+                found = found or (identifier is not None and identifier.get("SOPInstanceUID") == query.SOPInstanceUID)
         except ValueError as error:
-            raise NoFindError(f"{self._peer} offers no C-FIND") from error
+            raise NotOfferedError(f"{self._peer} offers no C-FIND") from error
         except RuntimeError as error:
             raise SendError(f"{self._peer} ended the association: {error}") from error
         return found
 
+    def request_commitment(self, transaction_uid: str, files: Sequence[Outgoing]) -> None:
+        """N-ACTION of the Storage Commitment Push Model (PS3.4 J.3.2). Raises NotOfferedError or SendError."""
+        assert self._association is not None  # noqa: S101 - used outside `with`: a programmer's error
+        request = Dataset()
+        request.TransactionUID = transaction_uid
+        request.ReferencedSOPSequence = [_reference(file) for file in files]
+        try:
+            answer, _ = self._association.send_n_action(
+                request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+        except ValueError as error:
+            raise NotOfferedError(f"{self._peer} offers no storage commitment") from error
+        except RuntimeError as error:
+            raise SendError(f"{self._peer} ended the association: {error}") from error
+        if "Status" not in answer:
+            raise SendError(f"{self._peer} did not answer the request for storage commitment")
+        if answer.Status != 0x0000:
+            raise NotOfferedError(f"{self._peer} answered the request for storage commitment 0x{answer.Status:04X}")
+
 
 def echo(peer: Peer) -> None:
     """C-ECHO. Raises SendError when the peer does not answer with success."""
-    ae = AE(peer.our_ae_title)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_seconds
+    ae = _entity(peer)
     ae.add_requested_context(Verification)
     with _released(_associate(ae, peer)) as association:
         try:
@@ -157,8 +154,28 @@ def _released(association: Association) -> Iterator[Association]:
             association.release()
 
 
-def _associate(ae: AE, peer: Peer) -> Association:
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
+def _entity(peer: Peer) -> AE:
+    ae = AE(peer.our_ae_title)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_seconds
+    return ae
+
+
+def _reference(file: Outgoing) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID = file.sop_class_uid
+    item.ReferencedSOPInstanceUID = file.sop_instance_uid
+    return item
+
+
+def _associate(ae: AE, peer: Peer, report: CommitmentReport | None = None) -> Association:
+    def reported(event: evt.Event) -> tuple[int, None]:
+        assert report is not None  # noqa: S101 - bound only when there is one
+        report(event.event_information)
+        return 0x0000, None
+
+    handlers = [] if report is None else [(evt.EVT_N_EVENT_REPORT, reported)]
+    tls = None if peer.tls is None else (peer.tls, peer.host)
+    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=handlers, tls_args=tls)
     if association.is_established:
         return association
     if association.is_rejected:

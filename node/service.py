@@ -15,7 +15,9 @@ from sqlalchemy.orm import Session
 from node import engine as durable
 from node.associations import Associations
 from node.collect import Collector
+from node.commit import Reports
 from node.database import open_database, ready, writing
+from node.deliver import Deliverer
 from node.receive import Receiver
 from node.settings import Settings
 from node.states import WORKING, State, move
@@ -41,14 +43,15 @@ def run(settings: Settings) -> None:
     engine = open_database(settings)
     ready(engine)
     associations, starter = Associations(), durable.WorkStarter(engine)
+    reports = Reports(settings, engine)
     collector = Collector(settings, engine, starter, associations)
-    receiver = Receiver(settings, engine, associations, on_closed=collector.wake)
+    receiver = Receiver(settings, engine, associations, on_closed=collector.wake, reports=reports)
     receiver.start()  # before anything that runs on its own: a port that is taken ends the process here
     worker = Worker(settings)
     worker.start()
     durable.configure(settings, engine)
-    register(Steps(settings, engine, worker))
-    durable.launch()
+    register(Steps(settings, engine, worker, Deliverer(settings, engine, reports)))
+    durable.launch(settings)
     close_the_dead(engine, starter)
     collector.start()
     log.info("%s listens on %s:%d", settings.node.ae_title, settings.receiver.host, settings.receiver.port)

@@ -21,6 +21,7 @@ DEFAULT_CONFIG = "config.toml"
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
+DestinationName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 
 REQUIRABLE = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
 
@@ -100,14 +101,51 @@ class DerivedSettings(_Table):
     kinds: tuple[Literal["enhanced_mr", "secondary_capture"], ...] = Field(min_length=1)
 
 
-class Destination(_Table):
-    """[[destination]]: where the derived series go, by C-STORE."""
+class TlsSettings(_Table):
+    """[destination.tls]: whom we trust, and who we are (PEM files)."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    certificate_authority: str = Field(min_length=1)
+    certificate: str
+    key: str
+
+
+class DimseDestination(_Table):
+    """[[destination]] of kind "dimse": by C-STORE, and what its success has to be followed by."""
+
+    kind: Literal["dimse"]
+    name: DestinationName
     ae_title: AeTitle
     host: str
     port: Port
+    confirm: Literal["commitment", "find", "none"]
     find_after_crash: bool
+    tls: TlsSettings | None = None
+
+
+class DicomWebDestination(_Table):
+    """[[destination]] of kind "dicomweb": by STOW-RS, found again by QIDO-RS.
+
+    ``authorization_file`` holds the value of the HTTP header Authorization, so that no secret stands in config.toml.
+    """
+
+    kind: Literal["dicomweb"]
+    name: DestinationName
+    url: str = Field(pattern=r"^https?://[^\s]+$")
+    confirm: Literal["find", "none"]
+    find_after_crash: bool
+    authorization_file: str
+    certificate_authority: str
+
+
+class FolderDestination(_Table):
+    """[[destination]] of kind "folder": DICOM files below ``path``, written durably."""
+
+    kind: Literal["folder"]
+    name: DestinationName
+    path: Path
+
+
+Destination = DimseDestination | DicomWebDestination | FolderDestination
 
 
 class DeliverySettings(_Table):
@@ -117,6 +155,7 @@ class DeliverySettings(_Table):
     longest_retry_seconds: Seconds
     give_up_hours: Annotated[float, Field(gt=0)]
     timeout_seconds: Annotated[float, Field(gt=0)]
+    commitment_timeout_seconds: Seconds
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after failed attempt number ``attempt`` (1, 2, ...): doubled each time, capped."""
@@ -134,7 +173,7 @@ class Settings(_Table):
     model: ModelSettings
     derived: DerivedSettings
     delivery: DeliverySettings
-    destination: tuple[Destination, ...] = Field(min_length=1)
+    destination: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _unique_destinations(self) -> Settings:
@@ -179,4 +218,6 @@ def _explain(line: object) -> str:
         return f"{key} is missing; the shipped {DEFAULT_CONFIG} holds every key with its meaning"
     if line["type"] == "extra_forbidden":
         return f"{key} is not a key of ours; look for a misspelling against the shipped {DEFAULT_CONFIG}"
+    if line["type"].startswith("union_tag"):
+        return f'{key}.kind must be "dimse", "dicomweb" or "folder"; docs/delivering.md shows each'
     return f"{key} = {line['input']!r}: {line['msg'].removeprefix('Value error, ')}"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from node.errors import CommandError
-from node.scu import Peer, SendError, echo
-from node.settings import DEFAULT_CONFIG, Settings, load_settings
+from node.scu import Peer, echo
+from node.sender import SendError
+from node.settings import DEFAULT_CONFIG, DimseDestination, Settings, load_settings
 from simulator.archive.send import Peer as RoutePeer
 from simulator.archive.server import Archive
 from simulator.orthanc import OrthancProcess
@@ -63,6 +64,7 @@ class Stage:
     folder: Path
     config: Path
     settings: Settings
+    place: DimseDestination
 
     @classmethod
     def build(cls, folder: Path, config: Path) -> Stage:
@@ -79,25 +81,25 @@ class Stage:
         (folder / _MARK).touch()
         (folder / DEFAULT_CONFIG).write_text(text, encoding="utf-8")
         settings = load_settings(folder / DEFAULT_CONFIG)
-        hosts = {settings.receiver.host, *(place.host for place in settings.destination)}
-        if hosts - _LOOPBACK or len(settings.destination) != 1:
+        places = [place for place in settings.destination if isinstance(place, DimseDestination)]
+        hosts = {settings.receiver.host, *(place.host for place in places)}
+        if hosts - _LOOPBACK or len(places) != 1 or len(settings.destination) != 1:
             raise CommandError(f"{config} leads to {', '.join(sorted(hosts))}; the demonstration stays on 127.0.0.1")
         if not settings.node.data.is_relative_to(folder.resolve()):
             raise CommandError(f"{config} keeps its data in {settings.node.data}; the demonstration leaves them alone")
-        return cls(folder, folder / DEFAULT_CONFIG, settings)
+        return cls(folder, folder / DEFAULT_CONFIG, settings, places[0])
 
     @property
     def pacs(self) -> Peer:
-        """The configuration's first destination, as the scanner calls it."""
-        place = self.settings.destination[0]
-        return Peer(place.ae_title, place.host, place.port, "SCANNER")
+        """The configuration's only destination, as the scanner calls it."""
+        return Peer(self.place.ae_title, self.place.host, self.place.port, "SCANNER")
 
 
 @contextmanager
 def running(stage: Stage, pacs: str) -> Iterator[Pacs]:
     """The node and a PACS, ``archive`` or ``orthanc``, up and answering; both stopped at the end."""
     with ExitStack() as stack:
-        place, receiver = stage.settings.destination[0], stage.settings.receiver
+        place, receiver = stage.place, stage.settings.receiver
         holder: Pacs
         if pacs == "orthanc":
             web_port = place.port + 1000

@@ -25,12 +25,12 @@ from model.card import CardError
 from model.store import Model, WeightsError, best_for
 from model.synthesise import synthesise as run_network
 from node.database import open_database, writing
-from node.deliver import QUEUED
 from node.derive.series import DerivedSeries, Provenance
 from node.derive.series import derive as make_series
 from node.errors import StudyError
 from node.files import DataFolder, Work, write_durably
 from node.inputs import digest_inputs
+from node.ledger import QUEUED
 from node.settings import Settings
 from node.tables import Delivery, DerivedSeriesRow, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc

@@ -142,12 +142,12 @@ class DerivedSeriesRow(Table):
 
 
 class Delivery(Table):
-    """The ledger: one derived instance for one place. QUEUED → SENDING → SENT; a crash leaves SENDING in doubt."""
+    """The ledger: one derived instance for one place, and how far it has come (node.ledger)."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("destination", "sop_instance_uid"),
-        Index("deliveries_open", "destination", "state"),
+        Index("deliveries_open", "destination", "settled"),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -160,6 +160,9 @@ class Delivery(Table):
     attempts: Mapped[int] = mapped_column(default=0)
     error: Mapped[str] = mapped_column(default="")
     sent: Mapped[datetime | None]
+    asked: Mapped[datetime | None]
+    transaction_uid: Mapped[str | None] = mapped_column(index=True)
+    settled: Mapped[datetime | None]
 
 
 class Event(Table):

@@ -14,9 +14,9 @@ from dbos import error as dbos_error
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from node import deliver
 from node.database import writing
-from node.engine import DELIVERIES, workflow_id
+from node.deliver import GIVEN_UP, Deliverer
+from node.engine import deliveries_to, workflow_id
 from node.errors import CancelledError, StudyError
 from node.settings import Settings
 from node.states import State, move
@@ -28,11 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Steps:
-    """What the steps work with: configuration, database and the numeric process."""
+    """What the steps work with: configuration, database, the numeric process and the deliverer."""
 
     settings: Settings
     engine: Engine
     worker: Worker
+    deliverer: Deliverer
 
     def numeric(self, study_id: int, state: State, step: str) -> None:
         """Bring the study into ``state`` and do the numeric step of that name."""
@@ -51,7 +52,7 @@ class Steps:
 
     def send(self, study_id: int, destination: str, attempt: int) -> str:
         """One attempt at one destination; returns what went wrong, empty when everything is there."""
-        return deliver.attempt(self.settings, self.engine, study_id, destination, attempt)
+        return self.deliverer.attempt(study_id, destination, attempt)
 
     def fail(self, study_id: int, reason: str) -> None:
         """The study stops here until a person retries it."""
@@ -92,7 +93,7 @@ def register(steps: Steps) -> None:
             raise
         for destination, series in deliveries:
             with SetWorkflowID(f"{series}-1"):
-                DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, series, 1)
+                DBOS.enqueue_workflow(deliveries_to(destination), deliver_to, study, destination, series, 1)
 
     @DBOS.workflow(name="deliver_to", max_recovery_attempts=None)
     def deliver_to(study: int, destination: str, series: str, attempt: int) -> None:
@@ -102,10 +103,10 @@ def register(steps: Steps) -> None:
         except Exception as error:
             DBOS.run_step({"name": "fail"}, steps.fail, study, reason_of(error))
             raise
-        if problem and problem != deliver.GIVEN_UP:
+        if problem and problem != GIVEN_UP:
             pause = steps.settings.delivery.backoff(attempt)
             with SetWorkflowID(f"{series}-{attempt + 1}"), SetEnqueueOptions(delay_seconds=pause):
-                DBOS.enqueue_workflow(DELIVERIES, deliver_to, study, destination, series, attempt + 1)
+                DBOS.enqueue_workflow(deliveries_to(destination), deliver_to, study, destination, series, attempt + 1)
 
 
 def _numeric_step(name: str) -> StepOptions:

@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from node.actions import UnknownStudyError
-from node.cli import database, demonstration, network, running, simulation, studies
+from node.cli import cohorts, database, demonstration, network, running, simulation, studies
 from node.database import DatabaseError
 from node.engine import AlreadyRunningError
 from node.errors import CommandError
-from node.scu import SendError
+from node.sender import SendError
 from node.settings import ConfigurationError
 from node.states import TransitionError
 
@@ -31,6 +31,7 @@ demonstration.add_to(app)
 simulation.add_to(app)
 network.add_to(app)
 app.add_typer(studies.app, name="studies")
+app.add_typer(cohorts.app, name="cohort")
 app.add_typer(database.app, name="db")
 
 _FAILED, _USAGE, _UNKNOWN = 1, 2, 3

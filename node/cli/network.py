@@ -11,9 +11,11 @@ import typer
 from rich.progress import track
 
 from node.cli.options import DEFAULT, Config
-from node.scu import Outgoing, Peer, SendError, StorageScu
+from node.deliver import peer_of
+from node.scu import Peer, StorageScu
 from node.scu import echo as echo_peer
-from node.settings import load_settings
+from node.sender import Outgoing, SendError
+from node.settings import DimseDestination, load_settings
 
 _PEER = re.compile(r"(?P<ae>[^@]{1,16})@(?P<host>[^:@]+|\[[0-9A-Fa-f:]+\]):(?P<port>[0-9]{1,5})")
 To = Annotated[
@@ -70,7 +72,7 @@ def _peer(config: Path, to: str, calling: str) -> Peer:
     if to == "node":
         return Peer(settings.node.ae_title, settings.receiver.host, settings.receiver.port, ours)
     for destination in settings.destination:
-        if destination.name == to:
-            return Peer(destination.ae_title, destination.host, destination.port, ours)
-    names = ", ".join(destination.name for destination in settings.destination) or "none"
-    raise typer.BadParameter(f"{to!r} is neither AE@host:port nor a destination of {config} (those are: {names})")
+        if destination.name == to and isinstance(destination, DimseDestination):
+            return peer_of(destination, ours, 30.0)
+    names = ", ".join(place.name for place in settings.destination if isinstance(place, DimseDestination)) or "none"
+    raise typer.BadParameter(f"{to!r} is neither AE@host:port nor a DICOM destination of {config} (those are: {names})")

@@ -20,6 +20,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
+from node.commit import Reports
 from node.files import safe_name, write_durably
 from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, Receiver
 from node.settings import Settings
@@ -35,7 +36,7 @@ def associations() -> Associations:
 
 @pytest.fixture
 def receiver(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, associations, on_closed=lambda: None)
+    receiver = Receiver(settings, engine, associations, on_closed=lambda: None, reports=Reports(settings, engine))
     receiver.start()
     yield receiver
     receiver.stop()

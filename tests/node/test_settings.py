@@ -51,5 +51,6 @@ def test_a_missing_file_says_what_to_do(tmp_path):
 
 
 def test_backoff_doubles_up_to_its_cap():
-    patience = DeliverySettings(first_retry_seconds=5, longest_retry_seconds=60, give_up_hours=1, timeout_seconds=1)
+    patience = DeliverySettings(first_retry_seconds=5, longest_retry_seconds=60, give_up_hours=1, timeout_seconds=1,
+                                commitment_timeout_seconds=1)
     assert [patience.backoff(n) for n in (1, 2, 3, 4, 5, 100)] == [5, 10, 20, 40, 60, 60]

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from node.scu import Outgoing, Peer, SendError, StorageScu, echo
+from node.scu import Peer, StorageScu, echo
+from node.sender import Outgoing, SendError
 from node.settings import Settings, load_settings
 from tests.waiting import eventually
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.database import open_database
-from node.scu import SendError
+from node.sender import SendError
 from node.states import State
 from node.tables import Event
 from tests.conftest import ConfigMaker, write_config

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from node.database import open_database
 from node.deliver import SENDING
-from node.scu import Outgoing, SendError, StorageScu
+from node.scu import StorageScu
+from node.sender import Outgoing, SendError
 from node.states import State
 from node.tables import Delivery, Instance, Study
 from simulator.archive.faults import Faults

@@ -1,0 +1,115 @@
+"""The delivery ledger: one row for each derived instance and destination, and how far it has come.
+
+QUEUED → SENDING → SENT → CONFIRMED (found there by a query) or COMMITTED (the destination has taken responsibility,
+storage commitment, PS3.4 Annex J). ``settled`` says when nothing more is asked of the row: at SENT where the
+configuration asks for no confirmation, else at CONFIRMED or COMMITTED. What a crash leaves at SENDING is in doubt.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from sqlalchemy import Engine, Select, select
+
+from node.database import writing
+from node.settings import Settings
+from node.states import State, move
+from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
+
+log = logging.getLogger(__name__)
+
+QUEUED, SENDING, SENT, CONFIRMED, COMMITTED = "QUEUED", "SENDING", "SENT", "CONFIRMED", "COMMITTED"
+ARRIVED = frozenset({SENT, CONFIRMED, COMMITTED})
+
+
+def open_deliveries(study: Study, destination: str | None = None) -> Select[Delivery]:
+    """What was made of the study's present inputs and is not settled yet, for one destination or for all."""
+    query = (
+        select(Delivery)
+        .join(DerivedSeriesRow, Delivery.derived_series_id == DerivedSeriesRow.id)
+        .where(
+            DerivedSeriesRow.study_id == study.id,
+            DerivedSeriesRow.inputs_digest == study.inputs_digest,
+            Delivery.settled.is_(None),
+        )
+        .order_by(Delivery.id)
+    )
+    return query if destination is None else query.where(Delivery.destination == destination)
+
+
+def mark(engine: Engine, rows: Iterable[Delivery], state: str, note: str = "", settled: bool = False) -> None:
+    """Record how far these rows have come, with what there is to say about it."""
+    moment = now()
+    with writing(engine) as session:
+        for known in rows:
+            row = session.get_one(Delivery, known.id)
+            row.attempts += state == SENDING and row.state != SENDING
+            if state == SENT and row.state != SENT:
+                row.sent = moment
+            if state in (QUEUED, SENDING):
+                row.sent = row.asked = row.transaction_uid = None
+            row.state, row.error = state, note
+            row.settled = moment if settled else None
+
+
+def remember_request(engine: Engine, rows: Iterable[Delivery], transaction_uid: str | None) -> None:
+    """Write down, before it is asked, that the destination's answer to this transaction will speak of these rows."""
+    with writing(engine) as session:
+        for known in rows:
+            row = session.get_one(Delivery, known.id)
+            row.transaction_uid, row.asked = transaction_uid, now() if transaction_uid else None
+
+
+def record_commitment(
+    engine: Engine, transaction_uid: str, committed: Iterable[str], failed: Mapping[str, str]
+) -> list[int]:
+    """What a destination reported: the rows of ``committed`` SOP Instance UIDs are settled, those of ``failed`` (with
+    the reason) wait to be sent again. Returns the studies concerned; none when the transaction is not known (any more).
+    """
+    taken = set(committed)
+    studies: set[int] = set()
+    moment = now()
+    with writing(engine) as session:
+        for row in session.scalars(select(Delivery).where(Delivery.transaction_uid == transaction_uid)):
+            series = session.get_one(DerivedSeriesRow, row.derived_series_id)
+            if row.sop_instance_uid in taken and row.state in ARRIVED:
+                row.state, row.error, row.settled = COMMITTED, "", moment
+            elif row.sop_instance_uid in failed and row.settled is None:
+                why = f"{row.destination} did not commit to it: {failed[row.sop_instance_uid]}"
+                row.state, row.error, row.sent, row.asked, row.transaction_uid = QUEUED, why, None, None, None
+                session.add(Event(study_id=series.study_id, who=row.destination, what="commitment failed", why=why))
+                log.warning("study %d: %s", series.study_id, why)
+            studies.add(series.study_id)
+    return sorted(studies)
+
+
+def finish(settings: Settings, engine: Engine, study_id: int) -> None:
+    """DELIVERED once nothing is open for any destination that is still configured."""
+    configured = {place.name for place in settings.destination}
+    with writing(engine) as session:
+        study = session.get_one(Study, study_id)
+        still_open = {row.destination for row in session.scalars(open_deliveries(study))}
+        if State(study.state) is not State.DELIVERING or still_open & configured:
+            return
+        why = f"the virtual series is at {'; '.join(_places(study))}"
+        if still_open:
+            why += f"; no longer configured and left out: {', '.join(sorted(still_open))}"
+        move(session, study, State.DELIVERED, why)
+
+
+def _places(study: Study) -> list[str]:
+    """Each destination with the least that is known of its instances: ``pacs (committed)``."""
+    order = (SENT, CONFIRMED, COMMITTED)
+    least: dict[str, int] = {}
+    for series in study.derived:
+        for row in series.deliveries:
+            if row.settled is not None and row.state in order:
+                least[row.destination] = min(least.get(row.destination, len(order)), order.index(row.state))
+    return [f"{name} ({order[rank].lower()})" for name, rank in sorted(least.items())]
+
+
+def oldest(moments: Iterable[datetime | None]) -> datetime | None:
+    """The earliest of the moments that are known."""
+    return min((moment for moment in moments if moment is not None), default=None)

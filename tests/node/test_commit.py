@@ -1,0 +1,158 @@
+"""Confirmed delivery at its door: real peers on loopback that commit, refuse, keep silent, or lose what they took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydicom.dataset import Dataset
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node.associations import Associations
+from node.commit import Reports
+from node.deliver import Deliverer
+from node.ledger import COMMITTED, CONFIRMED, QUEUED, SENT
+from node.receive import Receiver
+from node.settings import Settings
+from node.states import State
+from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
+from simulator.archive.faults import Faults
+from simulator.archive.send import Peer
+from simulator.archive.server import Archive
+from tests.mr_slices import mr_slice
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def study(settings: Settings, engine: Engine) -> int:
+    """A study in DELIVERING with one derived series of two instances for the place called pacs."""
+    datasets = [mr_slice("virtual", number) for number in (1, 2)]
+    settings.node.data.mkdir(parents=True, exist_ok=True)
+    with Session(engine) as session, session.begin():
+        row = Study(
+            key="k", study_instance_uid=datasets[0].StudyInstanceUID, patient_id="", accession_number="",
+            study_date="", state=State.DELIVERING, inputs_digest="d",
+        )  # fmt: skip
+        session.add(row)
+        session.flush()
+        series = DerivedSeriesRow(
+            study_id=row.id, series_instance_uid=datasets[0].SeriesInstanceUID, kind="enhanced_mr", model_digest="",
+            inputs_digest="d",
+        )  # fmt: skip
+        session.add(series)
+        session.flush()
+        for dataset in datasets:
+            path = Path(f"{dataset.InstanceNumber}.dcm")
+            dataset.save_as(settings.node.data / path, enforce_file_format=True)
+            session.add(
+                Delivery(
+                    derived_series_id=series.id, destination="pacs", sop_class_uid=dataset.SOPClassUID,
+                    sop_instance_uid=dataset.SOPInstanceUID, path=str(path),
+                )
+            )  # fmt: skip
+        return row.id
+
+
+@pytest.fixture
+def reports(settings: Settings, engine: Engine) -> Iterator[Reports]:
+    """What hears the answers, with the node's receiver listening for them."""
+    reports = Reports(settings, engine)
+    receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=reports)
+    receiver.start()
+    yield reports
+    receiver.stop()
+
+
+@pytest.fixture
+def archive(settings: Settings, tmp_path: Path) -> Iterator[Archive]:
+    """A PACS that knows the node, and so reports its commitments to it over associations of its own."""
+    node = Peer(settings.node.ae_title, "127.0.0.1", settings.receiver.port)
+    with Archive("PACS", settings.destination[0].port, tmp_path / "archive", peers=[node]) as archive:
+        yield archive
+
+
+def rows(engine: Engine) -> list[Delivery]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Delivery).order_by(Delivery.id)))
+
+
+def state(engine: Engine) -> str:
+    with Session(engine) as session:
+        return session.scalars(select(Study.state)).one()
+
+
+def test_the_answer_on_a_new_association_commits_and_finishes_the_study(settings, engine, study, reports, archive):
+    Deliverer(settings, engine, reports).attempt(study, "pacs", 1)
+    eventually(lambda: state(engine) == State.DELIVERED, 10)
+    assert [row.state for row in rows(engine)] == [COMMITTED] * 2
+    assert all(row.settled for row in rows(engine))
+    with Session(engine) as session:
+        assert "pacs (committed)" in session.scalars(select(Study.reason)).one()
+
+
+def test_what_is_not_committed_is_sent_again(settings, engine, study, reports, archive):
+    archive.order(Faults(fail_commitments=1))
+    deliverer = Deliverer(settings, engine, reports)
+    assert "did not commit" in deliverer.attempt(study, "pacs", 1)
+    assert state(engine) == State.DELIVERING
+    assert deliverer.attempt(study, "pacs", 2) == ""
+    assert [row.state for row in rows(engine)] == [COMMITTED] * 2
+    assert sorted(archive.received().values()) == [1, 2], "the failed one again, the other once"
+    with Session(engine) as session:
+        assert "failure reason 0x0110" in session.scalars(
+            select(Event.why).where(Event.what == "commitment failed")
+        ).one()
+
+
+def test_silence_is_waited_for_and_then_a_query_decides(settings, engine, study, reports, archive):
+    archive.order(Faults(withhold_commitments=5))
+    deliverer = Deliverer(settings, engine, reports)
+    assert "waiting for the storage commitment of pacs" in deliverer.attempt(study, "pacs", 1)
+    assert "waiting for the storage commitment of pacs" in deliverer.attempt(study, "pacs", 2)
+    assert [row.state for row in rows(engine)] == [SENT] * 2
+    with Session(engine) as session, session.begin():
+        for row in session.scalars(select(Delivery)):
+            row.asked = now() - timedelta(seconds=settings.delivery.commitment_timeout_seconds + 1)
+    assert deliverer.attempt(study, "pacs", 3) == ""
+    assert [row.state for row in rows(engine)] == [CONFIRMED] * 2
+    assert state(engine) == State.DELIVERED
+    assert list(archive.received().values()) == [1, 1]
+
+
+def test_an_answer_after_a_restart_is_understood(settings, engine, study, archive):
+    """The Transaction UID is in the database: who asked and who hears the answer need not be the same process."""
+    archive.order(Faults(withhold_commitments=1))
+    asked = Reports(settings, engine)
+    assert "waiting" in Deliverer(settings, engine, asked).attempt(study, "pacs", 1)
+    answer = Dataset()
+    answer.TransactionUID = rows(engine)[0].transaction_uid
+    answer.ReferencedSOPSequence = []
+    for row in rows(engine):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = row.sop_class_uid, row.sop_instance_uid
+        answer.ReferencedSOPSequence.append(item)
+    assert Reports(settings, engine).take(answer)
+    assert state(engine) == State.DELIVERED
+    answer.TransactionUID = "1.2.3"
+    assert not Reports(settings, engine).take(answer), "nobody asked for that"
+
+
+def test_what_was_lost_after_success_is_sent_again(settings, engine, study, tmp_path):
+    with Archive("PACS", settings.destination[0].port, tmp_path / "first") as first:
+        Deliverer(settings, engine, Reports(settings, engine)).attempt(study, "pacs", 1)
+        assert sum(first.received().values()) == 2
+    with Session(engine) as session, session.begin():
+        session.get_one(Study, study).state = State.DELIVERING
+        for row in session.scalars(select(Delivery)):
+            row.state, row.settled, row.sent = SENT, None, now() - timedelta(minutes=5)
+    with Archive("PACS", settings.destination[0].port, tmp_path / "second") as second:
+        deliverer = Deliverer(settings, engine, Reports(settings, engine))
+        assert "does not find" in deliverer.attempt(study, "pacs", 1)
+        assert rows(engine)[0].state == QUEUED
+        while deliverer.attempt(study, "pacs", 2):
+            pass
+        assert sum(second.received().values()) == 2
+    assert state(engine) == State.DELIVERED
