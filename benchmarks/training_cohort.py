@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from model.cohort import INDEX, Cohort, Subject, write_subject
-from preprocessing.normalise import scale_of
+from model.cohort import INDEX, Cohort, write_subject
+from node.cohort import normalised
 from preprocessing.prepare import CHANNELS
-from preprocessing.volume import FloatArray, Role
-from simulator.study import NetworkGridSubject, network_grid, simulate_subject
+from simulator.study import network_grid, simulate_subject
 
 PHANTOM_EVERY = 6
 """Every so many subjects stand on the packaged ICBM 152 anatomy, which the node demonstrates itself on."""
@@ -29,17 +28,3 @@ def simulate_cohort(folder: Path, anatomy: Path | None, count: int, say: Callabl
         write_subject(folder, name, simulated.head, CHANNELS, normalised(simulated))
         say(f"{name}: {simulated.head}, {simulated.condition}, lesion of {np.count_nonzero(simulated.lesion)} mm³")
     return Cohort.open(folder)
-
-
-def normalised(simulated: NetworkGridSubject) -> Subject:
-    """Each series in [0, 1] by the statistics of its own brain, zero outside it (paper, section 2)."""
-    brain = simulated.brain
-
-    def unit(series: FloatArray) -> FloatArray:
-        return np.where(brain, scale_of(series, brain).to_unit(series), np.float32(0))
-
-    series = {
-        Role.T1: simulated.t1, Role.FLAIR: simulated.flair, Role.ADC: simulated.adc, Role.LOW_DOSE: simulated.low_dose
-    }
-    inputs = np.stack([unit(series[role]) for role in CHANNELS]).astype(np.float16)
-    return Subject(inputs, unit(simulated.full_dose).astype(np.float16), brain, simulated.lesion & brain)

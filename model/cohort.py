@@ -5,7 +5,9 @@
     <subject>/target.npy float16 (z, y, x) in [0, 1]: the full dose, normalised by its own brain statistics (paper,
     section 2)
     <subject>/brain.npy  bool (z, y, x)
-    <subject>/lesion.npy bool (z, y, x): enhancing lesions, for the tumour-averaged error
+    <subject>/lesion.npy bool (z, y, x): enhancing lesions, for the tumour-averaged error; empty where none is known
+    <subject>/scales.json how to go back from [0, 1] to each series' own units, where that is known
+    left_out.json        who is not in it and why
 
 The arrays are plain NumPy files, mapped into memory when opened, never pickled. Each subject's record carries the
 SHA-256 of its arrays and the cohort's digest is made of those, so a model card that names a digest names these very
@@ -17,17 +19,21 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from preprocessing.normalise import IntensityScale
 from preprocessing.volume import Role
 
 FORMAT = 1
 INDEX = "cohort.json"
+LEFT_OUT = "left_out.json"
+SCALES = "scales.json"
 ARRAYS = ("input", "target", "brain", "lesion")
 Mask = NDArray[np.bool_]
 HalfArray = NDArray[np.float16]
@@ -39,21 +45,35 @@ class CohortError(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject's arrays: ``input`` (M, z, y, x), ``target``, ``brain`` and ``lesion`` (z, y, x)."""
+    """One subject's arrays: ``input`` (M, z, y, x), ``target``, ``brain`` and ``lesion`` (z, y, x); and the ``scales``
+    between [0, 1] and the units of each series, full dose included, None where nobody kept them."""
 
     input: HalfArray
     target: HalfArray
     brain: Mask
     lesion: Mask
+    scales: Mapping[Role, IntensityScale] | None = None
 
 
 @dataclass(frozen=True)
 class SubjectRecord:
-    """What the index says of a subject. Subjects of one ``anatomy`` (one head, one patient) never part in a split."""
+    """What the index says of a subject. Subjects of one ``anatomy`` (one head) or one ``patient`` (a pseudonym, empty
+    where each subject is a patient of its own) never part in a split."""
 
     name: str
     anatomy: str
     sha256: str
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A session that is not in the cohort, as the paper leaves out incomplete, repeated and rejected ones (section 2,
+    "Data and preprocessing")."""
+
+    session: str
+    patient: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,8 @@ class Cohort:
     stored_roles: tuple[Role, ...]
     roles: tuple[Role, ...]
     subjects: tuple[SubjectRecord, ...]
+    voxel_mm: float = 1.0
+    """Side of a voxel: 1 for the paper's grid, more where it was shrunk."""
 
     @classmethod
     def open(cls, folder: Path) -> Cohort:
@@ -79,12 +101,13 @@ class Cohort:
             raise CohortError(f"{index} has format {content.get('format')!r}, expected {FORMAT}; build it again")
         roles = tuple(Role(role) for role in content["roles"])
         subjects = tuple(SubjectRecord(**record) for record in content["subjects"])
-        return cls(folder, roles, roles, subjects)
+        return cls(folder, roles, roles, subjects, float(content.get("voxel_mm", 1.0)))
 
     @property
     def digest(self) -> str:
         """SHA-256 over the roles and every subject's name, anatomy and arrays."""
-        told = json.dumps([self.stored_roles, self.roles, [asdict(record) for record in self.subjects]])
+        records = [{name: value for name, value in asdict(one).items() if value} for one in self.subjects]
+        told = json.dumps([self.stored_roles, self.roles, records])
         return hashlib.sha256(told.encode()).hexdigest()
 
     @property
@@ -119,7 +142,8 @@ class Cohort:
                 raise CohortError(f"{path} cannot be read ({error}); write subject {record.name} again") from error
         if self.roles != self.stored_roles:
             arrays["input"] = arrays["input"][[self.stored_roles.index(role) for role in self.roles]]
-        return Subject(**arrays)
+        scales = _read_scales(self.folder / record.name / SCALES)
+        return Subject(**arrays, scales=scales)
 
     def verify(self) -> None:
         """Read every array and compare it with the index. Raises CohortError for the first that differs."""
@@ -129,7 +153,16 @@ class Cohort:
                 raise CohortError(f"subject {record.name} in {self.folder} is not what {INDEX} says; write it again")
 
 
-def write_subject(folder: Path, name: str, anatomy: str, roles: Sequence[Role], subject: Subject) -> SubjectRecord:
+def write_subject(
+    folder: Path,
+    name: str,
+    anatomy: str,
+    roles: Sequence[Role],
+    subject: Subject,
+    *,
+    patient: str = "",
+    voxel_mm: float = 1.0,
+) -> SubjectRecord:
     """Write one subject and enter it in the index, replacing a subject of that name. The index is renamed into place
     last, so a cohort never names a subject that is not there. Raises CohortError for arrays or roles that do not
     fit."""
@@ -141,19 +174,69 @@ def write_subject(folder: Path, name: str, anatomy: str, roles: Sequence[Role], 
         cohort = Cohort.open(folder)
         if cohort.stored_roles != tuple(roles):
             raise CohortError(f"{folder} holds {', '.join(cohort.stored_roles)}, the subject {', '.join(roles)}")
+        if cohort.voxel_mm != voxel_mm:
+            raise CohortError(f"{folder} has voxels of {cohort.voxel_mm} mm, the subject {voxel_mm} mm")
         kept = tuple(record for record in cohort.subjects if record.name != name)
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
     for array in ARRAYS:
         np.save(place / f"{array}.npy", getattr(subject, array), allow_pickle=False)
-    record = SubjectRecord(name, anatomy, _digest(subject))
-    subjects = sorted((*kept, record), key=lambda one: one.name)
-    content = {"format": FORMAT, "roles": list(roles), "subjects": [asdict(one) for one in subjects]}
-    content["digest"] = Cohort(folder, tuple(roles), tuple(roles), tuple(subjects)).digest
-    draft = folder / f"{INDEX}.part"
-    draft.write_text(json.dumps(content, indent=1) + "\n")
-    draft.replace(folder / INDEX)
+    if subject.scales is None:
+        (place / SCALES).unlink(missing_ok=True)
+    else:
+        (place / SCALES).write_text(_scales_text(subject.scales))
+    record = SubjectRecord(name, anatomy, _digest(subject), patient)
+    subjects = tuple(sorted((*kept, record), key=lambda one: one.name))
+    _write_index(Cohort(folder, tuple(roles), tuple(roles), subjects, voxel_mm))
     return record
+
+
+def drop_subject(folder: Path, name: str) -> None:
+    """Take a subject out of the index, then off the disk. Raises CohortError if there is none of that name."""
+    cohort = Cohort.open(folder)
+    if name not in {record.name for record in cohort.subjects}:
+        raise CohortError(f"{folder} has no subject {name}")
+    _write_index(replace(cohort, subjects=tuple(record for record in cohort.subjects if record.name != name)))
+    shutil.rmtree(folder / name)
+
+
+def left_out(folder: Path) -> tuple[LeftOut, ...]:
+    """Who is not in the cohort and why, by session."""
+    path = folder / LEFT_OUT
+    return tuple(LeftOut(**entry) for entry in json.loads(path.read_text())) if path.exists() else ()
+
+
+def note_left_out(folder: Path, sessions: Collection[LeftOut]) -> None:
+    """Add to the list of those left out; what is said of a session now replaces what was said before, and nothing
+    remains of one that has since become a subject."""
+    there = {record.name for record in Cohort.open(folder).subjects} if (folder / INDEX).exists() else set()
+    entries = {entry.session: entry for entry in (*left_out(folder), *sessions) if entry.session not in there}
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / LEFT_OUT, json.dumps([asdict(entries[name]) for name in sorted(entries)], indent=1) + "\n")
+
+
+def _write_index(cohort: Cohort) -> None:
+    content = {
+        "format": FORMAT, "roles": list(cohort.stored_roles), "voxel_mm": cohort.voxel_mm,
+        "subjects": [asdict(record) for record in cohort.subjects], "digest": cohort.digest,
+    }  # fmt: skip
+    _replace(cohort.folder / INDEX, json.dumps(content, indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    draft = path.with_suffix(".part")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _scales_text(scales: Mapping[Role, IntensityScale]) -> str:
+    return json.dumps({role.value: asdict(scales[role]) for role in sorted(scales)})
+
+
+def _read_scales(path: Path) -> dict[Role, IntensityScale] | None:
+    if not path.exists():
+        return None
+    return {Role(role): IntensityScale(**scale) for role, scale in json.loads(path.read_text()).items()}
 
 
 def _check(subject: Subject, channels: int) -> None:
@@ -177,4 +260,6 @@ def _digest(subject: Subject) -> str:
         array = getattr(subject, name)
         told.update(f"{name} {array.dtype.str} {array.shape}".encode())
         told.update(np.ascontiguousarray(array).data)
+    if subject.scales is not None:
+        told.update(_scales_text(subject.scales).encode())
     return told.hexdigest()
