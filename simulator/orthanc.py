@@ -16,6 +16,8 @@ from typing import Any, Self
 DEPLOYED = Path(__file__).resolve().parents[1] / "deploy" / "orthanc"
 """Where the shipped configuration lies in the repository."""
 
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")  # where Debian's package puts it
+
 _START_SECONDS = 30.0
 _ALLOWED = {f"Allow{service}": True for service in ("Echo", "Store", "Find", "Get", "Move", "StorageCommitment")}
 
@@ -25,13 +27,14 @@ class OrthancProcess:
 
     It listens for DICOM as ``ae_title`` on ``dicom_port``, for REST on 127.0.0.1:``http_port``, and routes stable
     studies to the node at 127.0.0.1:``node_port``. ``peers`` adds or replaces AE titles it knows, with their ports.
-    ``configuration`` is the folder of ``orthanc.json`` and ``autoroute.lua``.
+    ``configuration`` is the folder of ``orthanc.json`` and ``autoroute.lua``; ``dicomweb`` loads that plugin, which
+    answers below ``/dicom-web``.
     """
 
     def __init__(
         self, folder: Path, ae_title: str, dicom_port: int, http_port: int, node_port: int, *,
         node_ae_title: str = "QUARTERDOSE", stable_seconds: int = 2, peers: Mapping[str, int] | None = None,
-        configuration: Path = DEPLOYED,
+        configuration: Path = DEPLOYED, dicomweb: bool = False,
     ) -> None:
         self.folder = folder
         self.ae_title = ae_title
@@ -41,6 +44,7 @@ class OrthancProcess:
         self._stable_seconds = stable_seconds
         self._peers = dict(peers or {})
         self._configuration = configuration
+        self._plugins = [str(DICOMWEB_PLUGIN)] if dicomweb else []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -135,7 +139,7 @@ class OrthancProcess:
         storage = str(self.folder / "storage")
         return settings | {
             "StorageDirectory": storage, "IndexDirectory": storage,
-            "LuaScripts": [str(self._configuration / "autoroute.lua")],
+            "LuaScripts": [str(self._configuration / "autoroute.lua")], "Plugins": self._plugins,
             "DicomAet": self.ae_title, "DicomPort": self.dicom_port, "HttpPort": self.http_port,
             "StableAge": self._stable_seconds,
         }

@@ -1,0 +1,156 @@
+"""Each way to a destination against a real one: Orthanc's DICOMweb, DCMTK over TLS, a folder, a dead port."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from node.deliver import peer_of
+from node.outbox import FolderSender
+from node.scu import StorageScu
+from node.sender import NotOfferedError, Outgoing, SendError, Whereabouts
+from node.settings import DimseDestination, TlsSettings
+from node.stow import StowSender
+from simulator.orthanc import OrthancProcess
+from tests.conftest import free_port, require
+from tests.mr_slices import mr_slice
+from tests.waiting import eventually
+
+VIRTUAL = mr_slice("virtual", 1)
+HERE = Whereabouts(VIRTUAL.StudyInstanceUID, VIRTUAL.SeriesInstanceUID, VIRTUAL.SOPInstanceUID)
+ELSEWHERE = Whereabouts(VIRTUAL.StudyInstanceUID, VIRTUAL.SeriesInstanceUID, "1.2.3.4")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Outgoing:
+    VIRTUAL.save_as(tmp_path / "virtual.dcm", enforce_file_format=True)
+    return Outgoing.of(tmp_path / "virtual.dcm")
+
+
+@pytest.fixture(scope="module")
+def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancProcess]:
+    require("Orthanc")
+    folder = tmp_path_factory.mktemp("orthanc")
+    with OrthancProcess(folder, "PACS", free_port(), free_port(), free_port(), dicomweb=True) as process:
+        yield process
+
+
+def test_dicomweb_stores_and_finds(orthanc, file):
+    with StowSender(f"http://127.0.0.1:{orthanc.http_port}/dicom-web", 20.0) as sender:
+        assert not sender.has(HERE)
+        sender.store(file)
+        assert sender.has(HERE)
+        assert not sender.has(ELSEWHERE)
+        sender.store(file)  # a second time does no harm
+        with pytest.raises(NotOfferedError):
+            sender.request_commitment("1.2.3", [file])
+    assert [one["MainDicomTags"]["SOPInstanceUID"] for one in orthanc.instances()] == [file.sop_instance_uid]
+
+
+def test_what_is_no_dicomweb_server_is_refused_with_its_answer(orthanc, file):
+    with StowSender(f"http://127.0.0.1:{orthanc.http_port}/nothing-here", 20.0) as sender:
+        with pytest.raises(SendError, match="404"):
+            sender.store(file)
+        with pytest.raises(NotOfferedError):
+            sender.has(HERE)
+
+
+def test_a_server_that_is_down_and_a_secret_that_is_missing(file, tmp_path):
+    url = f"http://127.0.0.1:{free_port()}"
+    with StowSender(url, 5.0) as sender, pytest.raises(SendError, match="cannot be reached: ConnectionError"):
+        sender.store(file)
+    with pytest.raises(SendError, match="authorization"), StowSender(url, 5.0, str(tmp_path / "no-secret")):
+        pass
+
+
+def test_a_folder_holds_the_very_bytes(file, tmp_path):
+    place = tmp_path / "outbox"
+    with pytest.raises(SendError, match="is not there"), FolderSender(place):
+        pass
+    place.mkdir()
+    with FolderSender(place) as sender:
+        assert not sender.has(HERE)
+        sender.store(file)
+        sender.store(file)
+        assert sender.has(HERE)
+    (written,) = place.glob("*.dcm")
+    assert written.read_bytes() == file.path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ca.pem signs pacs.pem and node.pem; other.pem is nobody's."""
+    folder = tmp_path_factory.mktemp("certificates")
+    key = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    for name in ("ca", "other"):
+        openssl(folder, "req", "-x509", *key, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+    (folder / "address").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("pacs", "node"):
+        openssl(folder, "req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl(
+            folder, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+            "-days", "2", "-extfile", "address", "-out", f"{name}.pem",
+        )  # fmt: skip
+    return folder
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def tls_port(certificates: Path, tmp_path: Path) -> Iterator[int]:
+    """DCMTK's storescp, which demands a certificate signed by ca.pem, writing into ``tmp_path / "received"``."""
+    port = free_port()
+    (tmp_path / "received").mkdir()
+    process = subprocess.Popen(
+        [
+            require("storescp"), "+tls", certificates / "pacs.key", certificates / "pacs.pem",
+            "+cf", certificates / "ca.pem", "-aet", "PACS", "-od", tmp_path / "received", str(port),
+        ],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    eventually(lambda: listens(port), 10)
+    yield port
+    process.terminate()
+    process.wait()
+
+
+def listens(port: int) -> bool:
+    with Path("/proc/net/tcp").open() as table:
+        return any(f":{port:04X} " in line.split("rem")[0] and " 0A " in line for line in table)
+
+
+def destination(port: int, authority: Path, own: Path) -> DimseDestination:
+    tls = TlsSettings(
+        certificate_authority=str(authority), certificate=str(own), key=str(own.with_suffix(".key"))
+    )  # fmt: skip
+    return DimseDestination(
+        kind="dimse", name="pacs", ae_title="PACS", host="127.0.0.1", port=port, confirm="none",
+        find_after_crash=False, tls=tls,
+    )  # fmt: skip
+
+
+def test_dicom_over_tls_with_certificates_on_both_sides(certificates, tls_port, file, tmp_path):
+    peer = peer_of(destination(tls_port, certificates / "ca.pem", certificates / "node.pem"), "NODE", 10.0)
+    with StorageScu(peer, [file]) as scu:
+        scu.store(file)
+    (received,) = (tmp_path / "received").iterdir()
+    assert dcmread(received).SOPInstanceUID == file.sop_instance_uid
+
+
+@pytest.mark.parametrize(("authority", "own"), [("other", "node"), ("ca", "other")])
+def test_whoever_is_not_trusted_gets_nothing(certificates, tls_port, file, tmp_path, authority, own):
+    place = destination(tls_port, certificates / f"{authority}.pem", certificates / f"{own}.pem")
+    with pytest.raises(SendError), StorageScu(peer_of(place, "NODE", 5.0), [file]) as scu:
+        scu.store(file)
+    assert not list((tmp_path / "received").iterdir())
+
+
+def test_tls_files_that_are_missing_are_named(tmp_path):
+    with pytest.raises(SendError, match="TLS files of destination pacs"):
+        peer_of(destination(1, tmp_path / "no-ca.pem", tmp_path / "no.pem"), "NODE", 5.0)
