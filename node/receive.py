@@ -16,13 +16,14 @@ from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.events import Event as NetworkEvent
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import Verification
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.commit import Reports
+from node.commitment_services import CommitmentServices
 from node.database import writing
 from node.files import DataFolder, safe_name, write_durably
 from node.header.instance import HeaderError, InstanceHeader, scan
@@ -44,8 +45,6 @@ SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
-PROCESSING_FAILURE = 0x0110  # PS3.7 Annex C.5.11
-NO_SUCH_OBJECT = 0x0112  # PS3.7 Annex C.5.12
 
 
 class Receiver:
@@ -61,7 +60,7 @@ class Receiver:
         self._engine = engine
         self._folder = DataFolder(settings.node.data)
         self._on_closed = on_closed
-        self._reports = reports
+        self._commitments = CommitmentServices(settings, engine, reports)
         self._server: object | None = None
         self._ae = self._application_entity()
 
@@ -72,17 +71,18 @@ class Receiver:
             block=False,
             evt_handlers=[
                 (evt.EVT_C_STORE, self._store),
-                (evt.EVT_N_EVENT_REPORT, self._reported),
                 (evt.EVT_ACCEPTED, self._accepted),
                 (evt.EVT_REJECTED, self._rejected),
                 (evt.EVT_CONN_OPEN, self._opened),
                 (evt.EVT_RELEASED, self._released),
                 (evt.EVT_CONN_CLOSE, self._closed),
+                *self._commitments.handlers,
             ],
         )
 
     def stop(self) -> None:
         """Stop listening and abort what is open: a sender keeps what was not acknowledged."""
+        self._commitments.stop()
         self._ae.shutdown()
 
     def _application_entity(self) -> AE:
@@ -94,8 +94,7 @@ class Receiver:
         ae.maximum_associations = receiver.maximum_associations
         ae.network_timeout = ae.dimse_timeout = receiver.network_timeout_seconds
         ae.add_supported_context(Verification)
-        # The provider of a storage commitment opens the association for its answer, as SCP (PS3.4 J.3.3).
-        ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+        self._commitments.add_to(ae)
         for sop_class in (*STORAGE_CLASSES, *receiver.extra_sop_classes):
             ae.add_supported_context(sop_class, _transfer_syntaxes())
         return ae
@@ -133,16 +132,6 @@ class Receiver:
     def _closed(self, event: NetworkEvent) -> None:
         self._associations.closed(event.assoc)
         self._on_closed()
-
-    def _reported(self, event: NetworkEvent) -> tuple[int, None]:
-        try:
-            known = self._reports.take(event.event_information)
-        except SQLAlchemyError as error:
-            log.error("a storage commitment report from %s was not recorded: %s", sender_of(event), error)
-            return PROCESSING_FAILURE, None
-        if not known:
-            log.warning("%s reports on a storage commitment that this node did not ask for", sender_of(event))
-        return (SUCCESS if known else NO_SUCH_OBJECT), None
 
     def _store(self, event: NetworkEvent) -> int:
         try:

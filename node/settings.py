@@ -148,6 +148,14 @@ class FolderDestination(_Table):
 Destination = DimseDestination | DicomWebDestination | FolderDestination
 
 
+class PeerSettings(_Table):
+    """[[peer]]: where an AE title listens that we answer, besides the destinations."""
+
+    ae_title: AeTitle
+    host: str
+    port: Port
+
+
 class DeliverySettings(_Table):
     """[delivery]: patience with a destination that does not answer."""
 
@@ -173,6 +181,7 @@ class Settings(_Table):
     model: ModelSettings
     derived: DerivedSettings
     delivery: DeliverySettings
+    peer: tuple[PeerSettings, ...]
     destination: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(min_length=1)
 
     @model_validator(mode="after")

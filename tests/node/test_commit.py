@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -18,10 +22,11 @@ from node.ledger import COMMITTED, CONFIRMED, QUEUED, SENT
 from node.receive import Receiver
 from node.settings import Settings
 from node.states import State
-from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
+from node.tables import Delivery, DerivedSeriesRow, Event, Instance, Study, now
 from simulator.archive.faults import Faults
 from simulator.archive.send import Peer
 from simulator.archive.server import Archive
+from tests.conftest import free_port
 from tests.mr_slices import mr_slice
 from tests.waiting import eventually
 
@@ -156,3 +161,85 @@ def test_what_was_lost_after_success_is_sent_again(settings, engine, study, tmp_
             pass
         assert sum(second.received().values()) == 2
     assert state(engine) == State.DELIVERED
+
+
+@pytest.fixture
+def modality(settings: Settings, engine: Engine) -> Iterator[Modality]:
+    """SIMULATOR, which [[peer]] knows: it sends, asks for storage commitment, and listens for the answer."""
+    port = free_port()
+    known = settings.peer[0].model_copy(update={"port": port})
+    settings = settings.model_copy(update={"peer": (known,)})
+    receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine))
+    receiver.start()
+    modality = Modality(settings)
+    modality.listen(port)
+    yield modality
+    modality.server.shutdown()
+    receiver.stop()
+
+
+class Modality:
+    """A sender of images that wants to delete its own copies."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.heard: list[tuple[int, Dataset]] = []
+
+    def listen(self, port: int) -> None:
+        ae = AE("SIMULATOR")
+        ae.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
+        self.server = ae.start_server(
+            ("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, self._hear)]
+        )
+
+    def _hear(self, event: evt.Event) -> tuple[int, None]:
+        self.heard.append((event.event_type, event.event_information))
+        return 0x0000, None
+
+    def call(self, calling: str = "SIMULATOR") -> Association:
+        ae = AE(calling)
+        ae.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
+        ae.add_requested_context(StorageCommitmentPushModel)
+        receiver = self.settings.receiver
+        return ae.associate("127.0.0.1", receiver.port, ae_title=self.settings.node.ae_title)
+
+    def ask(self, *references: tuple[str, str], calling: str = "SIMULATOR") -> int:
+        request = Dataset()
+        request.TransactionUID = "1.2.3.4.5"
+        request.ReferencedSOPSequence = []
+        for sop_class, instance in references:
+            item = Dataset()
+            item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, instance
+            request.ReferencedSOPSequence.append(item)
+        association = self.call(calling)
+        status, _ = association.send_n_action(
+            request, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        )
+        association.release()
+        return int(status.Status)
+
+
+def test_the_node_answers_for_what_it_holds_and_only_for_that(modality, settings, engine):
+    kept, lost = mr_slice("sent", 1), mr_slice("sent", 2)
+    association = modality.call()
+    assert [association.send_c_store(one).Status for one in (kept, lost)] == [0, 0]
+    association.release()
+    with Session(engine) as session:
+        row = session.scalars(select(Instance).where(Instance.sop_instance_uid == lost.SOPInstanceUID)).one()
+        (settings.node.data / row.path).unlink()
+    assert modality.ask(
+        (MRImageStorage, kept.SOPInstanceUID), (MRImageStorage, lost.SOPInstanceUID),
+        (CTImageStorage, kept.SOPInstanceUID), (MRImageStorage, "1.2.3"),
+    ) == 0x0000  # fmt: skip
+    eventually(lambda: modality.heard, 10)
+    (event_type, report), *_ = modality.heard
+    assert (event_type, report.TransactionUID) == (2, "1.2.3.4.5")
+    assert [item.ReferencedSOPInstanceUID for item in report.ReferencedSOPSequence] == [kept.SOPInstanceUID]
+    assert [(item.ReferencedSOPInstanceUID, item.FailureReason) for item in report.FailedSOPSequence] == [
+        (lost.SOPInstanceUID, 0x0112), (kept.SOPInstanceUID, 0x0119), ("1.2.3", 0x0112),
+    ]  # fmt: skip
+
+
+def test_whoever_cannot_be_answered_is_told_so(modality):
+    assert modality.ask((MRImageStorage, "1.2.3"), calling="ORTHANC") == 0x0124
+    assert modality.ask() == 0x0120
