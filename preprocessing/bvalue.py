@@ -52,17 +52,22 @@ def is_isotropic(places: Sequence[Dataset]) -> bool:
 
 
 def private_value(dataset: Dataset, tag: PrivateTag) -> object:
-    """The element's value, wherever its creator reserved the block; None when it is not there."""
-    try:
-        return dataset.private_block(tag.group, tag.creator)[tag.element].value
-    except KeyError:
-        return None
+    """The element's value, wherever its creator reserved the block (PS3.5 7.8.1); None when it is not there."""
+    for key in dataset.keys():  # noqa: SIM118 - the dataset's iterator would parse every element
+        reserves = key >> 16 == tag.group and 0x10 <= key & 0xFFFF <= 0xFF
+        if reserves and dataset[key].value == tag.creator:
+            element = tag.group << 16 | (key & 0xFF) << 8 | tag.element
+            if element in dataset:
+                return dataset[element].value
+    return None
 
 
 def _b_of(place: Dataset) -> float | None:
     for dataset in _with_diffusion_item(place):
         if STANDARD_B in dataset and (value := _number(dataset[STANDARD_B].value)) is not None:
             return value
+        if place is not dataset and str(dataset.get("DiffusionDirectionality", "")) == "NONE":
+            return 0.0  # the b-value is required with a direction only
     for tag in (SIEMENS_B, GE_B, PHILIPS_B, UIH_B):
         value = _number(private_value(place, tag))
         if value is not None:

@@ -1,18 +1,8 @@
 """A DICOM series to volumes: the right geometry, the right b-values, or a refusal that says why.
 
-Who reads what, and why:
-
-=========================================  ===========  ============================================================
-series                                     reader       reason
-=========================================  ===========  ============================================================
-classic, one volume (T1, FLAIR, T1ce)      dicom2nifti  right for every vendor; its grid is checked against the headers
-classic, several volumes (DWI, echoes)     pydicom      dicom2nifti crashes on a missing slice, reads GE's trace b=1000
-                                                        as 0 and has no b-value for Philips' isotropic images;
-                                                        SimpleITK stacks all b-values into one volume without a word
-Siemens mosaic                             pydicom      the b-value per volume, and the same checks as elsewhere
-Enhanced and Legacy Converted multi-frame  pydicom      dicom2nifti refuses Siemens XA diffusion and crashes on enhanced
-                                                        GE; SimpleITK ignores the frames' own positions
-=========================================  ===========  ============================================================
+pydicom parses and decodes; what lies where, and what belongs together, is decided here, for every vendor and layout.
+docs/conversion.md shows side by side what dicom2nifti, SimpleITK and dcm2niix make of the same series, sound and
+faulty, and why none of them reads for the product.
 """
 
 from __future__ import annotations
@@ -24,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from preprocessing.classic import Disagreement, array_by_dicom2nifti
 from preprocessing.conversion_error import ConversionError
+from preprocessing.declared import require_declared_images, require_declared_slices
 from preprocessing.frame import Frame
 from preprocessing.frames import SEND_AGAIN, Source, frames_of, read_source
 from preprocessing.stack import slices_of, volume_of
@@ -49,7 +39,7 @@ class ConvertedSeries:
     ``b_values`` has one entry per volume in s/mm², ascending, 0 for what is not diffusion. Several directions or
     repeats at one b-value are one volume here: their voxelwise geometric mean, the trace-weighted image, whose
     logarithm is the mean of theirs so that the fitted ADC is the mean diffusivity. ``adc`` is the scanner's own map,
-    in the header's units, when the series is or contains one. ``reader`` names who read the pixels and why.
+    in the header's units, when the series is or contains one. ``reader`` says how the series was laid out, for the log.
     """
 
     volumes: tuple[Volume, ...]
@@ -72,36 +62,22 @@ def convert_series(files: Sequence[Path]) -> ConvertedSeries:
     description = sources[0].dataset.get("SeriesDescription", "")
     where = f"series {description or 'without description'} ({uid})"
     frames = [frame for source in sources for frame in frames_of(source)]
+    require_declared_images(sources, frames, where)
     signal = [frame for frame in frames if not MAPS & set(frame.kind)]
     maps = [frame for frame in frames if "ADC" in frame.kind]
+    if not signal and not maps:
+        raise ConversionError(where, "holds only derived maps that are no ADC", "Send the diffusion series itself")
+    require_declared_slices(sources, len(slices_of(signal or maps, where)), where)
     adc = _read(slices_of(_only_one(maps, where), where), reference, uid) if maps else None
     if not signal:
-        if adc is None:
-            raise ConversionError(where, "holds only derived maps that are no ADC", "Send the diffusion series itself")
-        return ConvertedSeries((adc,), (0.0,), f"pydicom: {_kinds(sources)}, the scanner's ADC map", adc)
+        assert adc is not None  # noqa: S101 - there are maps
+        return ConvertedSeries((adc,), (0.0,), f"{_kinds(sources)}, the scanner's ADC map", adc)
     if any(frame.b_value for frame in signal):
         volumes, b_values = _diffusion(signal, where, reference, uid)
-        return ConvertedSeries(volumes, b_values, f"pydicom: {_kinds(sources)}, diffusion split by b-value", adc)
-    return _anatomical(signal, sources, where, reference, uid, adc)
-
-
-def _anatomical(
-    frames: Sequence[Frame], sources: Sequence[Source], where: str, reference: str, uid: str, adc: Volume | None
-) -> ConvertedSeries:
-    groups = [slices_of(group, where) for group in _split(frames, where)]
-    if len(groups) > 1:
-        volumes = _on_one_grid([_read(group, reference, uid) for group in groups], where)
-        reader = f"pydicom: {_kinds(sources)}, {len(volumes)} volumes"
-        return ConvertedSeries(volumes, (0.0,) * len(volumes), reader, adc)
-    if any(source.kind != "classic" for source in sources):
-        return ConvertedSeries((_read(groups[0], reference, uid),), (0.0,), f"pydicom: {_kinds(sources)}", adc)
-    empty = np.zeros((len(groups[0]), *frames[0].shape), dtype=np.float32)
-    place = volume_of(groups[0], empty, reference, uid)
-    try:
-        array = array_by_dicom2nifti([source.dataset for source in sources], place.geometry)
-    except Disagreement as reason:
-        return ConvertedSeries((_read(groups[0], reference, uid),), (0.0,), f"pydicom: classic; {reason}", adc)
-    return ConvertedSeries((place.with_array(array),), (0.0,), "dicom2nifti: classic, one volume", adc)
+        return ConvertedSeries(volumes, b_values, f"{_kinds(sources)}, diffusion split by b-value", adc)
+    groups = [slices_of(group, where) for group in _split(signal, where)]
+    volumes = _on_one_grid([_read(group, reference, uid) for group in groups], where)
+    return ConvertedSeries(volumes, (0.0,) * len(volumes), f"{_kinds(sources)}, {_counted(len(volumes))}", adc)
 
 
 def _diffusion(
@@ -158,7 +134,8 @@ def _split(frames: Sequence[Frame], where: str) -> list[list[Frame]]:
     for group in groups:
         if (twice := _repeats(group)) is not None:
             raise ConversionError(
-                where, f"has duplicate positions: {twice[0].where} and {twice[1].where} lie in the same place",
+                where,
+                f"has duplicate positions: {twice[0].where} and {twice[1].where} both lie at {_place(twice[0])} mm",
                 "Remove the images that were sent or reconstructed twice",
             )
     return groups
@@ -172,18 +149,24 @@ def _only_one(frames: Sequence[Frame], where: str) -> list[Frame]:
 
 
 def _repeats(frames: Sequence[Frame]) -> tuple[Frame, Frame] | None:
-    seen: dict[tuple[float, ...], Frame] = {}
-    for frame in frames:
-        key = (*np.round(frame.position, 1), *np.round(frame.row_cosine, 2), *np.round(frame.column_cosine, 2))
-        if key in seen:
+    places = np.asarray([(*frame.position, *(10 * frame.row_cosine), *(10 * frame.column_cosine)) for frame in frames])
+    seen: dict[bytes, Frame] = {}
+    for frame, place in zip(frames, np.round(10 * places).astype(np.int64), strict=True):
+        if (key := place.tobytes()) in seen:
             return seen[key], frame
         seen[key] = frame
     return None
 
 
+def _place(frame: Frame) -> str:
+    return "(" + ", ".join(f"{value:.2f}" for value in frame.position) + ")"
+
+
 def _read(slices: Sequence[Sequence[Frame]], reference: str, uid: str) -> Volume:
     """Each slice's pixels, the geometric mean where it has several images."""
-    array: FloatArray = np.stack([_geometric_mean([frame.read() for frame in images]) for images in slices])
+    array = np.empty((len(slices), *slices[0][0].shape), dtype=np.float32)
+    for k, images in enumerate(slices):
+        array[k] = _geometric_mean([frame.read() for frame in images])
     return volume_of(slices, array, reference, uid)
 
 
@@ -214,6 +197,10 @@ def _on_one_grid(volumes: Sequence[Volume], where: str) -> tuple[Volume, ...]:
         if volume.geometry.size != first.size or not np.allclose(volume.geometry.affine, first.affine, atol=1e-3):
             raise ConversionError(where, "has volumes on different grids", "Send each as a series of its own")
     return tuple(replace(volume, geometry=first) for volume in volumes)
+
+
+def _counted(volumes: int) -> str:
+    return "1 volume" if volumes == 1 else f"{volumes} volumes"
 
 
 def _kinds(sources: Sequence[Source]) -> str:

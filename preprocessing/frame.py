@@ -16,7 +16,8 @@ class Frame:
     """One 2D image: where it lies (PS3.3 C.7.6.2, LPS mm), what it shows, and how to get its pixels.
 
     ``spacing`` is (between rows, between columns) in mm, ``shape`` (rows, columns). ``where`` names the file for a
-    person. ``read`` gives float32 [row, column], rescale slope and intercept applied, or raises ``ConversionError``.
+    person. ``stack`` and ``stack_position`` are Stack ID and In-Stack Position Number of enhanced images (0 without).
+    ``read`` gives float32 [row, column], rescale slope and intercept applied, or raises ``ConversionError``.
     """
 
     where: str
@@ -31,4 +32,6 @@ class Frame:
     echo_time: float
     time: float
     acquisition: float
+    stack: str
+    stack_position: int
     read: Callable[[], FloatArray]

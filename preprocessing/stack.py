@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from preprocessing.frames import SEND_AGAIN
 from preprocessing.volume import FloatArray, Geometry, Volume
 
 SAME_PLACE = 0.05  # mm: positions nearer than this are one slice; no MR slice is that thin
+SAME_SPACING = 1e-3  # share of the pixel spacing: above the rounding of any header
 SAME_ANGLE = 1e-3  # difference of direction cosines: 0.06°, above the rounding of any header
 TILT = 0.01  # how far a slice may slide sideways per millimetre of slice distance: 0.6°
 UNEVEN = 0.03  # share of the slice distance by which one step may differ from the others
@@ -25,27 +27,33 @@ def slices_of(frames: Sequence[Frame], where: str) -> list[list[Frame]]:
     (gantry tilt), missing slices and uneven steps. How many frames a position has is the caller's business.
     """
     first = frames[0]
-    for frame in frames:
-        if frame.shape != first.shape or not np.allclose(frame.spacing, first.spacing, rtol=1e-3):
+    spacings = np.asarray([frame.spacing for frame in frames])
+    turns = np.asarray([(*frame.row_cosine, *frame.column_cosine) for frame in frames])
+    same_size = np.abs(spacings / first.spacing - 1).max(axis=1) < SAME_SPACING
+    parallel = np.abs(turns - turns[0]).max(axis=1) < SAME_ANGLE
+    for frame, sized, turned in zip(frames, same_size, parallel, strict=True):
+        if frame.shape != first.shape or not sized:
             raise ConversionError(
                 where,
                 f"{frame.where} has {frame.shape[0]} × {frame.shape[1]} pixels of {frame.spacing} mm, "
                 f"{first.where} {first.shape[0]} × {first.shape[1]} of {first.spacing} mm",
                 "Send the two as series of their own",
             )
-        if not (_parallel(frame.row_cosine, first.row_cosine) and _parallel(frame.column_cosine, first.column_cosine)):
+        if not turned:
             raise ConversionError(
-                where, f"has two orientations: {first.where} and {frame.where} are not parallel",
+                where, f"has two orientations: {_orientation(first)} and {_orientation(frame)}",
                 "A localiser is not a volume; send each stack as a series of its own",
             )
     normal = np.cross(first.row_cosine, first.column_cosine)
-    ordered = sorted(frames, key=lambda frame: float(frame.position @ normal))
+    depths = np.asarray([frame.position for frame in frames]) @ normal
     slices: list[list[Frame]] = []
-    for frame in ordered:
-        if slices and abs(float((frame.position - slices[-1][0].position) @ normal)) < SAME_PLACE:
-            slices[-1].append(frame)
+    deepest = -np.inf
+    for index in np.argsort(depths, kind="stable"):
+        if depths[index] - deepest < SAME_PLACE:
+            slices[-1].append(frames[index])
         else:
-            slices.append([frame])
+            slices.append([frames[index]])
+            deepest = depths[index]
     _require_regular(slices, normal, where)
     return slices
 
@@ -66,8 +74,9 @@ def volume_of(slices: Sequence[Sequence[Frame]], array: FloatArray, frame_of_ref
     return Volume(array, geometry, source)
 
 
-def _parallel(a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
-    return bool(np.abs(a - b).max() < SAME_ANGLE)
+def _orientation(frame: Frame) -> str:
+    cosines = "\\".join(f"{value:.4g}" for value in (*frame.row_cosine, *frame.column_cosine))
+    return f"{cosines} ({frame.where})"
 
 
 def _require_regular(slices: Sequence[Sequence[Frame]], normal: NDArray[np.float64], where: str) -> None:
@@ -82,8 +91,8 @@ def _require_regular(slices: Sequence[Sequence[Frame]], normal: NDArray[np.float
         if abs(float(length) - (skipped + 1) * step) > UNEVEN * step + 0.01 * skipped:
             raise ConversionError(
                 where,
-                f"has uneven slice spacing: {length:.3f} mm between slices {before + 1} and {before + 2} "
-                f"({slices[before][0].where}, {slices[before + 1][0].where}), {step:.3f} mm elsewhere",
+                f"has uneven slice spacing, from {step:.3f} to {steps.max():.3f} mm; it is {length:.3f} mm between "
+                f"slices {before + 1} and {before + 2} ({slices[before][0].where}, {slices[before + 1][0].where})",
                 "Reconstruct the series with even spacing",
             )
         start = before + 1 + len(missing)
@@ -101,8 +110,10 @@ def _require_regular(slices: Sequence[Sequence[Frame]], normal: NDArray[np.float
     slide = positions[-1] - positions[0]
     slide = slide - (slide @ normal) * normal
     if np.linalg.norm(slide) > TILT * float(steps.sum()):
+        tilt = math.degrees(math.atan2(float(np.linalg.norm(slide)), float(steps.sum())))
         raise ConversionError(
-            where, "has slices that slide sideways (gantry tilt or shear)", "Reconstruct it with upright slices"
+            where, f"has slices that slide sideways by {tilt:.1f}° (gantry tilt or shear)",
+            "Reconstruct it with upright slices",
         )
     every = [(frame, expected[k]) for k, frames in enumerate(slices) for frame in frames]
     for frame, place in every:
