@@ -38,6 +38,8 @@ AGENTS = (
 
 # No gadolinium product holds as little as 3 mg/ml: smaller numbers are mmol/ml, written in the wrong unit.
 _LARGEST_MMOL_PER_ML = 3.0
+# A total dose this much above the volume of the last injection was not given at once.
+_MORE_THAN_ROUNDING = 1.1
 _WRITTEN_DOSE = re.compile(r"(\d*[.,]?\d+)\s*mmol\s*/\s*kg", re.IGNORECASE)
 
 
@@ -50,7 +52,8 @@ class Contrast:
     volume_ml: float | None = None
     total_dose_ml: float | None = None
     concentration_mmol_ml: float | None = None
-    start: str = ""
+    start: str = ""  # of the last injection
+    injections: int | None = None  # as far as volume and total dose, or the list of agents, tell them apart
     weight_kg: float | None = None
     dose_mmol_kg: float | None = None
 
@@ -79,10 +82,11 @@ def contrast(elements: Elements, usage: list[Elements]) -> Contrast:
         written = next((c for i in agents if (c := i.number("ContrastBolusIngredientConcentration")) is not None), None)
     total = elements.number("ContrastBolusTotalDose")
     strength = concentration(name, written)
-    start = elements.text("ContrastBolusStartTime") or next((_start(item) for item in agents if _start(item)), "")
+    start = elements.text("ContrastBolusStartTime") or next((_start(item) for item in agents[::-1] if _start(item)), "")
     return Contrast(
         agent=name, administered=administered, volume_ml=volume, total_dose_ml=total, concentration_mmol_ml=strength,
-        start=start, weight_kg=weight, dose_mmol_kg=_dose(name, total if total else volume, strength, weight),
+        start=start, injections=_injections(agents, volume, total), weight_kg=weight,
+        dose_mmol_kg=_dose(name, total if total else volume, strength, weight),
     )  # fmt: skip
 
 
@@ -97,6 +101,14 @@ def concentration(agent: str, written: float | None) -> float | None:
         return None  # mg/ml of an unknown molecule
     label = min(product.mg_per_ml, key=lambda mg: abs(mg - written))
     return product.mmol_per_ml * written / label
+
+
+def _injections(agents: list[Elements], volume: float | None, total: float | None) -> int | None:
+    if agents:
+        return len(agents)
+    if not volume or not total:
+        return None
+    return 2 if total > _MORE_THAN_ROUNDING * volume else 1
 
 
 def _dose(agent: str, amount: float | None, strength: float | None, weight: float | None) -> float | None:

@@ -83,6 +83,7 @@ class InstanceHeader:
     contrast_dose_ml: float | None = None
     ingredient_concentration_mmol_ml: float | None = None
     contrast_start: str = ""
+    contrast_injections: int | None = None
     weight_kg: float | None = None
     dose_mmol_kg: float | None = None
 
@@ -211,6 +212,7 @@ def scan(source: Path | BinaryIO) -> InstanceHeader:
         contrast_dose_ml=agent.total_dose_ml,
         ingredient_concentration_mmol_ml=agent.concentration_mmol_ml,
         contrast_start=agent.start,
+        contrast_injections=agent.injections,
         weight_kg=agent.weight_kg,
         dose_mmol_kg=agent.dose_mmol_kg,
         rows=_tile(elements.integer("Rows"), found),

@@ -54,7 +54,7 @@ def pixels(source: BinaryIO, end: HeaderEnd, elements: Elements, inflated: bool)
     if not end.pixel_length:
         return Pixels(False, False)
     if end.pixel_length == UNDEFINED_LENGTH:
-        return Pixels(True, not inflated and not _fragments_end(source, end.pixel_start))
+        return Pixels(True, not inflated and not fragments_end(source, end.pixel_start))
     too_short = end.pixel_length < _needed(elements)
     return Pixels(True, too_short or (not inflated and end.pixel_start + end.pixel_length > size(source)))
 
@@ -77,7 +77,8 @@ def _needed(elements: Elements) -> int:
     return bits // 8
 
 
-def _fragments_end(source: BinaryIO, start: int) -> bool:
+def fragments_end(source: BinaryIO, start: int) -> bool:
+    """Whether the encapsulated pixels that start there reach their Sequence Delimitation Item (PS3.5 A.4)."""
     length = size(source)
     source.seek(start)
     while True:

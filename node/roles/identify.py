@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from node.header.frames import same_plane
-from node.roles.injections import Moment, T1Series, in_time, moments
+from node.roles.injections import Moment, moments
 from node.roles.rules import RoleOverride, RoleRules
 from node.roles.series_facts import SeriesFacts
+from node.roles.t1_series import T1Series, in_time
 from node.roles.weighting import Kind, Weighting, named, weigh
 from preprocessing.volume import Role
 
@@ -107,7 +108,7 @@ def _t1_rank(
     The latest, because a repeat is made when the first one was spoiled.
     """
     others = [other for other in t1 if when[other.facts.uid].role not in (None, moment.role)]
-    alike = sum(other.signature == one.signature for other in others)
+    alike = sum(other.like(one) for other in others)
     same_grid = sum(_same_grid(other.facts, one.facts) for other in others)
     words = {Role.T1: rules.names.t1, Role.LOW_DOSE: rules.names.low_dose}.get(
         moment.role or Role.T1, rules.names.full_dose
@@ -126,7 +127,7 @@ def _other_candidate(facts: SeriesFacts, shown: Weighting, injected: str, rules:
     late = bool(injected and facts.acquired and facts.acquired > injected)
     because = shown.because + ("; acquired after contrast" if late else "")
     rank = (
-        not shown.by_name, not late, shown.family != "trace of ", *_fineness(facts), len(facts.b_values),
+        not shown.by_name, not late, shown.family != "trace", *_fineness(facts), len(facts.b_values),
         facts.acquired, named(facts, words), -(facts.lead.series_number or 0), facts.uid,
     )  # fmt: skip
     return _Candidate(facts, role, because, rank)
@@ -146,18 +147,19 @@ def _choose(candidates: Sequence[_Candidate], taken: dict[Role, SeriesFacts]) ->
         elif best[one.role] is one:
             decisions[one.facts.uid] = RoleDecision(one.role, one.because)
         else:
-            why = f"also {one.role} ({one.because}); {best[one.role].facts.name} was preferred because "
+            why = f"also {one.role} ({one.because}), but {best[one.role].facts.name} was preferred because "
             decisions[one.facts.uid] = RoleDecision(None, why + _difference(best[one.role], one))
     return decisions
 
 
 _T1_REASONS = (
     "its tags and times agree", "it is known by more than its name", "its sequence matches the other T1 series",
-    "its slices match the other T1 series", "it is 3D", "its voxels are finer", "it is later", "its name says so",
+    "its slices match the other T1 series", "it is 3D", "its voxels are finer", "it was acquired later",
+    "its name says so",
 )  # fmt: skip
 _OTHER_REASONS = (
     "it is known by more than its name", "it was acquired before contrast", "it holds the single directions",
-    "it is 3D", "its voxels are finer", "it has more b-values", "it is later", "its name says so",
+    "it is 3D", "its voxels are finer", "it has more b-values", "it was acquired later", "its name says so",
 )  # fmt: skip
 
 

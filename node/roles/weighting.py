@@ -120,14 +120,15 @@ def _diffusion(series: SeriesFacts, rules: RoleRules) -> Weighting | None:
     b_values = sorted({stack.b_value for stack in weighted if stack.b_value is not None})
     written = ", ".join(f"{b:g}" for b in b_values)
     if any(b >= rules.dwi_high_b_min for b in b_values):
-        averaged = "trace of " if all(is_trace(stack, rules) for stack in weighted) else ""
+        trace = all(is_trace(stack, rules) for stack in weighted)
+        what = "trace-weighted diffusion images" if trace else "diffusion-weighted images"
         if not any(b <= rules.dwi_low_b_max for b in b_values):
             return Weighting(
-                None, f"{averaged}diffusion-weighted images at b {written} only: without b ≤ {rules.dwi_low_b_max:g} "
+                None, f"{what} at b {written} only: without b ≤ {rules.dwi_low_b_max:g} "
                 "there is no ADC to compute", nearly=Kind.DWI,
             )  # fmt: skip
         beside = ", ADC among its images" if adc else ""
-        return Weighting(Kind.DWI, f"{averaged}diffusion-weighted images, b {written} s/mm²{beside}", averaged or "raw")
+        return Weighting(Kind.DWI, f"{what}, b {written} s/mm²{beside}", "trace" if trace else "raw")
     planar = "EP" in series.lead.scanning_sequence
     if series.lead.image_type[:1] == ("DERIVED",) and (planar or series.lead.tr_ms is None) and named(
         series, rules.names.adc

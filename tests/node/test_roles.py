@@ -212,7 +212,7 @@ def test_the_protocol_sequence_is_preferred_over_another_t1() -> None:
 def test_a_repeat_before_contrast_replaces_the_first() -> None:
     given = [series(1, MPRAGE), series(2, MPRAGE), series(3, MPRAGE, **LOW)]
     assert roles(*given) == {1: None, 2: "t1", 3: "low_dose"}
-    assert "series 2 was preferred because it is later" in because(*given, number=1)
+    assert "series 2 was preferred because it was acquired later" in because(*given, number=1)
 
 
 def test_flair_before_contrast_and_raw_diffusion_are_preferred() -> None:
