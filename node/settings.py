@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
+from node.quality.rules import QualityRules
 from node.roles.rules import RoleRules
 from preprocessing.volume import Role
 
@@ -215,6 +216,7 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         raise ConfigurationError(f"{path}: " + "; ".join(_explain(line) for line in error.errors())) from error
     node = settings.node.model_copy(update={"data": (path.parent / settings.node.data).resolve()})
+    quality: QualityRules
     folder = str((path.parent / settings.model.folder).resolve()) if settings.model.folder else ""
     model = settings.model.model_copy(update={"folder": folder})
     return settings.model_copy(update={"node": node, "model": model})

@@ -17,28 +17,35 @@ class State(StrEnum):
     QUEUED = "QUEUED"
     CONVERTING = "CONVERTING"
     PREPARING = "PREPARING"
+    CHECKING = "CHECKING"
     SYNTHESISING = "SYNTHESISING"
     DERIVING = "DERIVING"
     DELIVERING = "DELIVERING"
     DELIVERED = "DELIVERED"
+    REJECTED = "REJECTED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
 
 
 _STOPS = {State.FAILED, State.CANCELLED}
 # A retry resumes at the step that failed, so QUEUED leads to any of them.
-_STEPS = (State.CONVERTING, State.PREPARING, State.SYNTHESISING, State.DERIVING, State.DELIVERING)
+_STEPS = (
+    State.CONVERTING, State.PREPARING, State.CHECKING, State.SYNTHESISING, State.DERIVING, State.DELIVERING,
+)  # fmt: skip
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.RECEIVING: frozenset({State.INCOMPLETE, State.QUEUED} | _STOPS),
     State.INCOMPLETE: frozenset({State.RECEIVING, State.QUEUED} | _STOPS),
     State.QUEUED: frozenset({*_STEPS} | _STOPS),
     State.CONVERTING: frozenset({State.PREPARING} | _STOPS),
-    State.PREPARING: frozenset({State.SYNTHESISING} | _STOPS),
+    # A workflow that an earlier version began knows no CHECKING.
+    State.PREPARING: frozenset({State.CHECKING, State.SYNTHESISING} | _STOPS),
+    State.CHECKING: frozenset({State.SYNTHESISING, State.REJECTED} | _STOPS),
     State.SYNTHESISING: frozenset({State.DERIVING} | _STOPS),
     State.DERIVING: frozenset({State.DELIVERING} | _STOPS),
     State.DELIVERING: frozenset({State.DELIVERED} | _STOPS),
     State.DELIVERED: frozenset({State.QUEUED}),
+    State.REJECTED: frozenset({State.QUEUED, State.CANCELLED}),
     State.FAILED: frozenset({State.QUEUED, State.CANCELLED}),
     State.CANCELLED: frozenset({State.QUEUED}),
 }

@@ -34,7 +34,9 @@ def now() -> datetime:
 class Table(DeclarativeBase):
     """Root of the mapped tables."""
 
-    type_annotation_map: ClassVar = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}
+    type_annotation_map: ClassVar = {
+        datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, list[dict[str, Any]]: JSON,
+    }  # fmt: skip
 
 
 class Study(Table):
@@ -163,6 +165,44 @@ class Delivery(Table):
     asked: Mapped[datetime | None]
     transaction_uid: Mapped[str | None] = mapped_column(index=True)
     settled: Mapped[datetime | None]
+
+
+class QualityCheck(Table):
+    """The verdict on what a study held (``inputs_digest``), every measure, and who accepted it in spite of that."""
+
+    __tablename__ = "quality_checks"
+    __table_args__ = (UniqueConstraint("study_id", "inputs_digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    run: Mapped[int]
+    inputs_digest: Mapped[str]
+    verdict: Mapped[str]
+    reasons: Mapped[list[str]]
+    warnings: Mapped[list[str]]
+    measures: Mapped[list[dict[str, Any]]]
+    checked: Mapped[datetime] = mapped_column(default=now)
+    accepted_by: Mapped[str] = mapped_column(default="")
+    accepted_because: Mapped[str] = mapped_column(default="")
+    accepted: Mapped[datetime | None]
+
+
+class Pull(Table):
+    """A study to be fetched from a source: how many instances it holds there, and how many have arrived."""
+
+    __tablename__ = "pulls"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(index=True)
+    source: Mapped[str]
+    asked_by: Mapped[str]
+    state: Mapped[str] = mapped_column(index=True)
+    reason: Mapped[str] = mapped_column(default="")
+    expected: Mapped[int] = mapped_column(default=0)
+    arrived: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    asked: Mapped[datetime] = mapped_column(default=now)
+    ended: Mapped[datetime | None]
 
 
 class Event(Table):

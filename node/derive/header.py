@@ -80,10 +80,12 @@ def start_object(
 def describe(provenance: Provenance) -> str:
     """One paragraph for people who open the header."""
     roles = ", ".join(role.value for role in provenance.roles)
+    quality = f" {provenance.quality}" if provenance.quality else ""
     return (
         f"VIRTUAL image, not acquired: full-dose contrast-enhanced T1 synthesised by the neural network "
         f"{provenance.model_name} (SHA-256 {provenance.model_digest}) from {roles}. "
         "The only contrast agent injected is that of the low-dose series. For research only."
+        f"{quality}"
     )
 
 

@@ -31,7 +31,8 @@ class Provenance:
 
     ``model_digest``: SHA-256 of the weights; ``inputs_digest``: SHA-256 over the SOP Instance UIDs and content
     digests of the sources; both 64 lower-case hex digits. ``created`` is part of the objects' bytes: a retry must pass
-    the same. With a time zone, it is written on the study's own clock if the sources say which that is.
+    the same; so are ``quality``, what quality control said of the inputs, in ASCII. With a time zone, ``created`` is
+    written on the study's own clock if the sources say which that is.
     """
 
     model_name: str
@@ -40,6 +41,7 @@ class Provenance:
     inputs_digest: str
     roles: tuple[Role, ...]
     created: datetime.datetime
+    quality: str = ""
 
     def __post_init__(self) -> None:
         for name, value in (("model_digest", self.model_digest), ("inputs_digest", self.inputs_digest)):

@@ -1,0 +1,135 @@
+"""Every measure of one prepared study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+
+from preprocessing.grid import NETWORK_GRID
+from preprocessing.quality.coverage import brain_cut, coverage, inside_view, overlap
+from preprocessing.quality.ghosting import ghosting
+from preprocessing.quality.intensity import bias, contrast, enhancement, gain
+from preprocessing.quality.measure import Measure
+from preprocessing.quality.noise import signal_to_noise
+from preprocessing.quality.shape import brain_of_template, brain_scale, brain_shape, brain_volume, from_t1, pose
+from preprocessing.quality.similarity import levels, misalignment, similarity
+from preprocessing.quality.spikes import spikes
+from preprocessing.quality.surroundings import deep_white_matter, surroundings
+from preprocessing.quality.wrap import wrap_around
+from preprocessing.resample import resample
+from preprocessing.study import PreparedStudy
+from preprocessing.volume import FloatArray, Role, Volume
+
+BIAS_CORRECTED = (Role.T1, Role.FLAIR, Role.LOW_DOSE)
+
+
+def measure(volumes: Mapping[Role, Volume], prepared: PreparedStudy) -> tuple[Measure, ...]:
+    """All measures; ``volumes`` are the converted series that ``prepared`` was made of (DWI is its b=0 image)."""
+    images = {role: volumes[role] for role in prepared.channels}
+    found = [*_views(images, prepared), *_brain(prepared)]
+    for role, volume in volumes.items():
+        if role is not Role.ADC and role is not Role.FULL_DOSE:
+            # The b=0 image lies where the ADC map lies.
+            found += _picture(role, volume, prepared, Role.ADC if role is Role.DWI else role)
+    raw = {
+        role: resample(volume, like=NETWORK_GRID, transform=prepared.transforms[role], outside=np.nan).array
+        for role, volume in images.items()
+    }
+    guide = {**raw}
+    if Role.DWI in volumes and Role.ADC in raw:
+        matrix = prepared.transforms[Role.ADC]
+        guide[Role.ADC] = resample(volumes[Role.DWI], like=NETWORK_GRID, transform=matrix, outside=np.nan).array
+    return (*found, *_alignment(guide, prepared), *_signals(raw, prepared))
+
+
+def normal_similarity() -> Mapping[str, tuple[float, float]]:
+    """Median and robust standard deviation of each series' similarity over the cohort of docs/quality.md."""
+    return _normal()
+
+
+@cache
+def _normal() -> dict[str, tuple[float, float]]:
+    text = files("preprocessing.quality").joinpath("normal.json").read_text(encoding="utf-8")
+    return {role: (float(middle), float(spread)) for role, (middle, spread) in json.loads(text)["similarity"].items()}
+
+
+def _views(images: Mapping[Role, Volume], prepared: PreparedStudy) -> list[Measure]:
+    """Fields of view against the brain, and the slices they are made of."""
+    whole = prepared.brain | brain_of_template()
+    seen = {role: inside_view(volume.geometry, prepared.transforms[role]) for role, volume in images.items()}
+    found = [Measure("overlap", overlap(whole, list(seen.values())))]
+    for role, volume in images.items():
+        columns, rows, slices = volume.geometry.spacing
+        found += [
+            Measure("coverage", coverage(whole, seen[role]), role),
+            Measure("brain_cut", brain_cut(whole, volume.geometry, prepared.transforms[role]), role),
+            Measure("slice_spacing", slices, role),
+            Measure("in_plane", max(columns, rows), role),
+        ]
+    return found
+
+
+def _brain(prepared: PreparedStudy) -> list[Measure]:
+    to_t1 = prepared.transforms[Role.T1]
+    centre = (to_t1 @ NETWORK_GRID.affine @ [*np.argwhere(prepared.brain).mean(axis=0)[::-1], 1.0])[:3]
+    found = [
+        Measure("brain_volume", brain_volume(prepared.brain, to_t1)),
+        Measure("brain_shape", brain_shape(prepared.brain)),
+        Measure("brain_scale", brain_scale(to_t1)),
+    ]
+    for role in prepared.channels:
+        if role is not Role.T1:
+            rotation, translation = pose(from_t1(prepared.transforms[role], to_t1), centre)
+            found += [Measure("rotation", rotation, role), Measure("translation", translation, role)]
+    return found
+
+
+def _picture(role: Role, volume: Volume, prepared: PreparedStudy, lies_as: Role) -> list[Measure]:
+    """Noise and artefacts of one series, on its own grid."""
+    if lies_as not in prepared.transforms:
+        return []
+    around = surroundings(volume, prepared.brain, prepared.transforms[lies_as])
+    why = "the air around the head is masked or not in view" if around.masked else ""
+    return [
+        Measure("signal_to_noise", signal_to_noise(around), role, why),
+        Measure("ghosting", ghosting(around), role, why),
+        Measure("wrap_around", wrap_around(around), role),
+        Measure("spikes", spikes(volume.array), role),
+    ]
+
+
+def _alignment(guide: Mapping[Role, FloatArray], prepared: PreparedStudy) -> list[Measure]:
+    """Each series against T1, on the network grid, inside the brain."""
+    found = []
+    grey = {role: levels(array, prepared.brain) for role, array in guide.items()}
+    t1 = grey[Role.T1]
+    for role in prepared.channels:
+        if role is Role.T1:
+            continue
+        alike = similarity(t1[prepared.brain], grey[role][prepared.brain])
+        middle, spread = normal_similarity()[role]
+        found += [
+            Measure("similarity", alike, role),
+            Measure("similarity_z", (alike - middle) / spread, role),
+            Measure("misalignment", misalignment(t1, grey[role], prepared.brain), role),
+        ]
+    return found
+
+
+def _signals(raw: Mapping[Role, FloatArray], prepared: PreparedStudy) -> list[Measure]:
+    white = deep_white_matter() & prepared.brain
+    scales = prepared.scales
+    found = [
+        Measure("gain", gain(scales[Role.LOW_DOSE], scales[Role.T1])),
+        Measure("enhancement", enhancement(raw[Role.T1], raw[Role.LOW_DOSE], white)),
+    ]
+    for role, unit in zip(prepared.channels, prepared.input, strict=True):
+        found.append(Measure("contrast", contrast(scales[role]), role))
+        if role in BIAS_CORRECTED:
+            corrected = scales[role].from_unit(unit)
+            found.append(Measure("bias", bias(raw[role], corrected, unit, prepared.brain), role))
+    return found
