@@ -14,9 +14,10 @@ from node.database import writing
 from node.engine import FINISHED, RESUMABLE, WorkStarter, workflow_id
 from node.inputs import digest_inputs
 from node.ledger import open_deliveries
+from node.quality import records
 from node.settings import Settings
 from node.states import WORKING, State, TransitionError, move
-from node.tables import Study
+from node.tables import Study, now
 
 
 class UnknownStudyError(Exception):
@@ -52,7 +53,7 @@ def retry(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
         study = find(session, name)
         _refuse_what_cannot_begin(session, study, settings)
         run = workflow_id(study)
-        stopped = State(study.state) in (State.FAILED, State.CANCELLED)
+        stopped = State(study.state) in (State.FAILED, State.REJECTED, State.CANCELLED)
         status = starter.status(run) if stopped and study.inputs_digest == digest_inputs(study) else None
         if status not in (*RESUMABLE, FINISHED):
             if study.missing:
@@ -88,6 +89,29 @@ def force(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
         lacking = "; ".join(study.missing) or "nothing"
         enqueue(session, study, starter, f"forced by a person; lacking: {lacking}", person())
         return f"run {study.run}"
+
+
+def accept(engine: Engine, name: str, because: str, starter: WorkStarter) -> str:
+    """Process a study that quality control rejected: a person says why, and it is recorded and told in the result.
+
+    Raises UnknownStudyError, or TransitionError when there is nothing to accept, no reason is given, or instances have
+    come since.
+    """
+    if not because.strip():
+        raise TransitionError("say why the study is good enough: --because \"...\"; it is written into the result")
+    with writing(engine) as session:
+        study = find(session, name)
+        if State(study.state) is not State.REJECTED:
+            raise TransitionError(f"study {study.key} is {study.state}, not REJECTED: there is nothing to accept")
+        check = records.latest(session, study)
+        if check is None or study.inputs_digest != digest_inputs(study):
+            raise TransitionError(f"instances of study {study.key} came after it was rejected: retry it first")
+        check.accepted_by, check.accepted_because, check.accepted = person(), because.strip(), now()
+        why = f"accepted by a person: {because.strip()}; rejected because: {'; '.join(check.reasons)}"
+        move(session, study, State.QUEUED, why, person())
+        run = workflow_id(study)
+    starter.resume(run)
+    return "from quality control on"
 
 
 def person() -> str:

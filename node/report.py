@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from node.tables import DerivedSeriesRow, Quarantined, Study
+from node.quality import records
+from node.tables import DerivedSeriesRow, QualityCheck, Quarantined, Study
 
 _CONTROL = dict.fromkeys(range(32)) | dict.fromkeys(range(127, 160))
 
@@ -59,6 +60,7 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
             }
             for series in study.series
         ],
+        "quality": _quality(records.latest(session, study)),
         "derived": [_derived(row) for row in study.derived],
         "quarantined": [describe_quarantined(row) for row in quarantined],
         "events": [
@@ -77,6 +79,23 @@ def describe_quarantined(row: Quarantined) -> dict[str, Any]:
         "size": row.size,
         "reason": plain(row.reason),
         "claimed_study": plain(row.claimed_study),
+    }
+
+
+def _quality(row: QualityCheck | None) -> dict[str, Any]:
+    """The verdict on what the study holds now, and every measure; empty while there is none."""
+    if row is None:
+        return {}
+    return {
+        "verdict": row.verdict,
+        "run": row.run,
+        "checked": _moment(row.checked),
+        "reasons": row.reasons,
+        "warnings": row.warnings,
+        "accepted_by": plain(row.accepted_by),
+        "accepted_because": plain(row.accepted_because),
+        "accepted": _moment(row.accepted) if row.accepted else "",
+        "measures": row.measures,
     }
 
 

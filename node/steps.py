@@ -1,4 +1,4 @@
-"""The numeric steps of a study, run in the numeric process: convert, prepare, synthesise, derive.
+"""The numeric steps of a study, run in the numeric process: convert, prepare, check, synthesise, derive.
 
 Each reads what the step before left on disk and leaves its own result, complete or not at all; repeating one is
 harmless. What is wrong with the study itself is raised as StudyError.
@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 from model.card import CardError
 from model.store import Model, WeightsError, best_for
 from model.synthesise import synthesise as run_network
+from node.collect import study_facts
 from node.database import open_database, writing
 from node.derive.series import DerivedSeries, Provenance
 from node.derive.series import derive as make_series
@@ -31,6 +32,9 @@ from node.errors import StudyError
 from node.files import DataFolder, Work, write_durably
 from node.inputs import digest_inputs
 from node.ledger import QUEUED
+from node.quality import records
+from node.quality.headers import header_measures
+from node.quality.verdict import Verdict, assess
 from node.settings import Settings
 from node.tables import Delivery, DerivedSeriesRow, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc
@@ -38,6 +42,7 @@ from preprocessing.convert import ConversionError, ConvertedSeries, convert_seri
 from preprocessing.native import native
 from preprocessing.prepare import CHANNELS, PreparationSettings
 from preprocessing.prepare import prepare as prepare_study
+from preprocessing.quality.study import measure
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import Role, Volume
 from preprocessing.volume_file import load_volume, read_npz, save_volume, write_npz
@@ -127,6 +132,27 @@ def prepare(room: Room, study_id: int) -> None:
     prepared.save(work.prepared)
 
 
+def check(room: Room, study_id: int) -> None:
+    """Quality control: every measure and the verdict are recorded; a rejected study ends here.
+
+    Raises StudyError with the reasons, unless a person has accepted the study in spite of them.
+    """
+    work = _work(room, study_id)
+    prepared = PreparedStudy.load(work.prepared)
+    room.progress(study_id, "measuring quality", 0.0)
+    roles = [role for role in (*prepared.channels, Role.DWI) if work.converted(role).exists()]
+    measures = measure({role: load_volume(work.converted(role)) for role in roles}, prepared)
+    with writing(room.engine) as session:
+        study = session.get_one(Study, study_id)
+        roles_of = {series.series_instance_uid: series.role for series in study.series}
+        facts = {Role(role): one for one in study_facts(study) if (role := roles_of[one.uid]) is not None}
+        assessment = assess((*header_measures(facts), *measures), room.settings.quality)
+        rejected = records.is_rejected(records.record(session, study, assessment))
+    if rejected:
+        reasons = "; ".join(assessment.sentences(Verdict.REJECT))
+        raise StudyError(f"quality control rejected it: {reasons}; `quarterdose studies accept` overrules it")
+
+
 def synthesise(room: Room, study_id: int) -> None:
     """The network's input to the virtual full dose, with its uncertainty and who made it."""
     work = _work(room, study_id)
@@ -158,7 +184,7 @@ def derive(room: Room, study_id: int) -> None:
         study = session.get_one(Study, study_id)
         provenance = Provenance(
             header["model_name"], header["model_digest"], version("quarterdose"), study.inputs_digest, roles,
-            _created(study, header),
+            _created(study, header), records.headline(records.latest(session, study)),
         )  # fmt: skip
     others: dict[Role, list[Path]] = {role: paths for role, paths in files.items() if role is not Role.LOW_DOSE}
     series = make_series(virtual, files[Role.LOW_DOSE], others, provenance, room.settings.derived.kinds)
@@ -171,6 +197,7 @@ def derive(room: Room, study_id: int) -> None:
 STEPS: dict[str, Callable[[Room, int], None]] = {
     "convert": convert,
     "prepare": prepare,
+    "check": check,
     "synthesise": synthesise,
     "derive": derive,
 }

@@ -1,7 +1,7 @@
 """What the product does with a complete study: this list of steps, and nothing else.
 
-convert → prepare → synthesise → derive, then one delivery per destination. The engine remembers each finished step;
-after ``kill -9`` a study continues with the step that was interrupted (shared engine notes; DESIGN, Decisions).
+convert → prepare → check → synthesise → derive, then one delivery per destination. The engine remembers each finished
+step; after ``kill -9`` a study continues with the step that was interrupted (shared engine notes; DESIGN, Decisions).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from node.database import writing
 from node.deliver import GIVEN_UP, Deliverer
 from node.engine import deliveries_to, workflow_id
 from node.errors import CancelledError, StudyError
+from node.quality import records
 from node.settings import Settings
 from node.states import State, move
 from node.tables import Study
@@ -55,11 +56,13 @@ class Steps:
         return self.deliverer.attempt(study_id, destination, attempt)
 
     def fail(self, study_id: int, reason: str) -> None:
-        """The study stops here until a person retries it."""
+        """The study stops here until a person retries it, or accepts one that quality control rejected."""
         with writing(self.engine) as session:
             study = session.get_one(Study, study_id)
             log.error("study %s failed: %s", study.key, reason)
-            if State(study.state) is not State.CANCELLED:
+            if State(study.state) is State.CHECKING and records.is_rejected(records.latest(session, study)):
+                move(session, study, State.REJECTED, reason)
+            elif State(study.state) is not State.CANCELLED:
                 move(session, study, State.FAILED, reason)
 
     def _enter(self, study_id: int, state: State, why: str) -> None:
@@ -85,6 +88,8 @@ def register(steps: Steps) -> None:
         try:
             numeric(study, State.CONVERTING, "convert")
             numeric(study, State.PREPARING, "prepare")
+            if DBOS.patch("check"):  # what an earlier version began goes on without
+                numeric(study, State.CHECKING, "check")
             numeric(study, State.SYNTHESISING, "synthesise")
             numeric(study, State.DERIVING, "derive")
             deliveries = DBOS.run_step({"name": "begin_delivery"}, steps.begin_delivery, study)

@@ -16,6 +16,7 @@ from node import actions
 from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready
 from node.engine import WorkStarter
+from node.quality.verdict import Verdict
 from node.report import describe_quarantined, describe_study, summarise_study
 from node.settings import Settings, load_settings
 from node.states import State
@@ -24,7 +25,10 @@ from node.tables import Quarantined, Study
 app = typer.Typer(no_args_is_help=True, help="The studies this node has received.")
 Name = Annotated[str, typer.Argument(help="The study's key (its first letters are enough), UID or accession number.")]
 
-_COLOURS = {State.DELIVERED: "green", State.FAILED: "red", State.INCOMPLETE: "yellow", State.CANCELLED: "yellow"}
+_COLOURS = {
+    State.DELIVERED: "green", State.FAILED: "red", State.REJECTED: "red", State.INCOMPLETE: "yellow",
+    State.CANCELLED: "yellow",
+}  # fmt: skip
 
 
 @app.command("list")
@@ -105,6 +109,17 @@ def force(name: Name, config: Config = DEFAULT) -> None:
     typer.echo(actions.force(engine, name, settings, WorkStarter(engine)))
 
 
+@app.command()
+def accept(
+    name: Name,
+    because: Annotated[str, typer.Option(help="Why the study is good enough: recorded, and told in the result.")],
+    config: Config = DEFAULT,
+) -> None:
+    """Process a study that quality control rejected. Who accepted it, when and why is recorded."""
+    _, engine = _open(config)
+    typer.echo(actions.accept(engine, name, because, WorkStarter(engine)))
+
+
 def _open(config: Path) -> tuple[Settings, Engine]:
     settings = load_settings(config)
     engine = open_database(settings)
@@ -129,6 +144,8 @@ def _print_study(report: dict[str, Any]) -> None:
             f"[bold]{row['role']}[/]" if row["role"] else "none", escape(row["because"]),
         )  # fmt: skip
     console.print(series)
+    if report["quality"]:
+        _print_quality(console, report["quality"])
     if report["derived"]:
         derived = Table("kind", "destination", "state", "attempts", "sent", "error", title="Virtual series")
         for made in report["derived"]:
@@ -142,3 +159,22 @@ def _print_study(report: dict[str, Any]) -> None:
     for row in report["events"]:
         events.add_row(row["at"], escape(row["who"]), escape(row["what"]), escape(row["why"]))
     console.print(events)
+
+
+_VERDICTS = {Verdict.ACCEPT: "green", Verdict.WARN: "yellow", Verdict.REJECT: "red"}
+
+
+def _print_quality(console: Console, quality: dict[str, Any]) -> None:
+    """The verdict, what spoke against the study, and every measure."""
+    colour = _VERDICTS[Verdict(quality["verdict"])]
+    console.print(f"quality: [{colour}]{quality['verdict']}[/]")
+    for heading, lines in (("rejected", quality["reasons"]), ("warning", quality["warnings"])):
+        for line in lines:
+            console.print(f"  [{'red' if heading == 'rejected' else 'yellow'}]{heading}:[/] {escape(line)}")
+    if quality["accepted_by"]:
+        console.print(f"  accepted by {escape(quality['accepted_by'])}: {escape(quality['accepted_because'])}")
+    measures = Table("measure", "value", "verdict", title="Quality", title_justify="left")
+    for row in quality["measures"]:
+        shade = _VERDICTS[Verdict(row["verdict"])]
+        measures.add_row(escape(row["label"]), escape(row["text"]), f"[{shade}]{row['verdict']}[/]")
+    console.print(measures)
