@@ -23,7 +23,7 @@ from node.ledger import ARRIVED, CONFIRMED, QUEUED, SENDING, SENT, finish, mark,
 from node.outbox import FolderSender
 from node.scu import Peer, StorageScu
 from node.sender import NotOfferedError, Outgoing, RefusedError, Sender, SendError, Whereabouts
-from node.settings import Destination, DicomWebDestination, DimseDestination, Settings
+from node.settings import Destination, DicomWebDestination, DimseDestination, Settings, Source
 from node.states import State, move
 from node.stow import StowSender
 from node.tables import Delivery, DerivedSeriesRow, Event, Study
@@ -167,8 +167,9 @@ class Deliverer:
         return problem
 
 
-def peer_of(destination: DimseDestination, our_ae_title: str, timeout_seconds: float) -> Peer:
-    """How a destination is called. Raises SendError when the files of its TLS configuration cannot be used."""
+def peer_of(destination: DimseDestination | Source, our_ae_title: str, timeout_seconds: float) -> Peer:
+    """How a destination or source is called. Raises SendError when the files of its TLS configuration cannot be used.
+    """
     tls = None
     if destination.tls is not None:
         try:
@@ -177,7 +178,7 @@ def peer_of(destination: DimseDestination, our_ae_title: str, timeout_seconds: f
             if destination.tls.certificate:
                 tls.load_cert_chain(destination.tls.certificate, destination.tls.key or None)
         except (OSError, ssl.SSLError) as error:
-            raise SendError(f"the TLS files of destination {destination.name} cannot be used: {error}") from error
+            raise SendError(f"the TLS files of {destination.name} cannot be used: {error}") from error
     return Peer(destination.ae_title, destination.host, destination.port, our_ae_title, timeout_seconds, tls)
 
 

@@ -63,17 +63,24 @@ def configure(settings: Settings, engine: Engine) -> None:
 def launch(settings: Settings) -> None:
     """Create the engine's tables, resume what was interrupted, and start taking work.
 
-    Each destination has a queue of its own: one that hangs delays no other.
+    Each destination and each source has a queue of its own: one that hangs delays no other.
     """
     DBOS.launch()
     DBOS.register_queue(STUDIES, worker_concurrency=1, polling_interval_sec=0.5)
     for destination in settings.destination:
         DBOS.register_queue(deliveries_to(destination.name), worker_concurrency=1, polling_interval_sec=0.5)
+    for source in settings.source:
+        DBOS.register_queue(pulls_from(source.name), worker_concurrency=1, polling_interval_sec=0.5)
 
 
 def deliveries_to(destination: str) -> str:
     """The name of the queue of one destination."""
     return f"deliveries-{destination}"
+
+
+def pulls_from(source: str) -> str:
+    """The name of the queue of one source."""
+    return f"pulls-{source}"
 
 
 class WorkStarter:
@@ -104,6 +111,16 @@ class WorkStarter:
             "app_version": _VERSION,
         }
         self._client.enqueue_in_transaction(session, options, study.id, destination, series, 1)
+
+    def pull(self, session: Session, pull_id: int, source: str) -> None:
+        """Enqueue the retrieval of a study, within the caller's transaction."""
+        options: EnqueueOptions = {
+            "workflow_name": "retrieve",
+            "queue_name": pulls_from(source),
+            "workflow_id": f"pull-{pull_id}-1",
+            "app_version": _VERSION,
+        }
+        self._client.enqueue_in_transaction(session, options, pull_id, source, 1, 1)
 
     def resume(self, run: str) -> None:
         """Rewind a run that ended in one of ``RESUMABLE`` to the step that failed (engine note 10)."""

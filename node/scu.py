@@ -53,7 +53,7 @@ class StorageScu:
         self, peer: Peer, files: Sequence[Outgoing], find: bool = False, report: CommitmentReport | None = None
     ) -> None:
         self._peer = peer
-        self._ae = _entity(peer)
+        self._ae = entity(peer)
         self._ae.requested_contexts = [build_context(*wanted) for wanted in _contexts(files)]
         if find:
             self._ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
@@ -63,7 +63,7 @@ class StorageScu:
         self._association: Association | None = None
 
     def __enter__(self) -> StorageScu:
-        self._association = _associate(self._ae, self._peer, self._report)
+        self._association = associate(self._ae, self._peer, self._report)
         return self
 
     def __exit__(
@@ -134,9 +134,9 @@ class StorageScu:
 
 def echo(peer: Peer) -> None:
     """C-ECHO. Raises SendError when the peer does not answer with success."""
-    ae = _entity(peer)
+    ae = entity(peer)
     ae.add_requested_context(Verification)
-    with _released(_associate(ae, peer)) as association:
+    with _released(associate(ae, peer)) as association:
         try:
             answer = association.send_c_echo()
         except RuntimeError as error:
@@ -154,7 +154,8 @@ def _released(association: Association) -> Iterator[Association]:
             association.release()
 
 
-def _entity(peer: Peer) -> AE:
+def entity(peer: Peer) -> AE:
+    """An AE of ours that asks with the peer's timeouts."""
     ae = AE(peer.our_ae_title)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_seconds
     return ae
@@ -167,7 +168,9 @@ def _reference(file: Outgoing) -> Dataset:
     return item
 
 
-def _associate(ae: AE, peer: Peer, report: CommitmentReport | None = None) -> Association:
+def associate(ae: AE, peer: Peer, report: CommitmentReport | None = None) -> Association:
+    """An association that stands. Raises SendError with the standard's reason when there is none."""
+
     def reported(event: evt.Event) -> tuple[int, None]:
         assert report is not None  # noqa: S101 - bound only when there is one
         report(event.event_information)

@@ -157,6 +157,36 @@ class PeerSettings(_Table):
     port: Port
 
 
+Hour = Annotated[int, Field(ge=0, le=24)]
+
+
+class Source(_Table):
+    """[[source]]: a PACS that studies are fetched from, by C-FIND and C-MOVE."""
+
+    name: DestinationName
+    ae_title: AeTitle
+    host: str
+    port: Port
+    hours: tuple[Hour, Hour] | tuple[()]
+    tls: TlsSettings | None = None
+
+
+class RetrievalSettings(_Table):
+    """[retrieval]: what is fetched, and patience with a source."""
+
+    complete_studies: bool
+    modalities: tuple[str, ...] = Field(min_length=1)
+    attempts: int = Field(ge=1, le=100)
+    first_retry_seconds: Seconds
+    longest_retry_seconds: Seconds
+    timeout_seconds: Annotated[float, Field(gt=0)]
+    total_seconds: Annotated[float, Field(gt=0)]
+
+    def backoff(self, attempt: int) -> float:
+        """Seconds to wait after failed attempt number ``attempt`` (1, 2, ...): doubled each time, capped."""
+        return min(self.longest_retry_seconds, self.first_retry_seconds * 2.0 ** min(attempt - 1, 32))
+
+
 class DeliverySettings(_Table):
     """[delivery]: patience with a destination that does not answer."""
 
@@ -180,16 +210,20 @@ class Settings(_Table):
     roles: RoleRules
     work: WorkSettings
     model: ModelSettings
+    quality: QualityRules
     derived: DerivedSettings
     delivery: DeliverySettings
     peer: tuple[PeerSettings, ...]
+    source: tuple[Source, ...]
+    retrieval: RetrievalSettings
     destination: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _unique_destinations(self) -> Settings:
-        names = [destination.name for destination in self.destination]
-        if len(set(names)) != len(names):
-            raise ValueError(f"two destinations share a name: {', '.join(names)}; each needs its own")
+        for kind, places in (("destinations", self.destination), ("sources", self.source)):
+            names = [place.name for place in places]
+            if len(set(names)) != len(names):
+                raise ValueError(f"two {kind} share a name: {', '.join(names)}; each needs its own")
         return self
 
     @property

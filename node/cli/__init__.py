@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from node.actions import UnknownStudyError
-from node.cli import cohorts, database, demonstration, network, running, simulation, studies
+from node.cli import cohorts, database, demonstration, network, retrieving, running, simulation, studies
 from node.database import DatabaseError
 from node.engine import AlreadyRunningError
 from node.errors import CommandError
-from node.sender import SendError
+from node.sender import NotOfferedError, SendError
 from node.settings import ConfigurationError
 from node.states import TransitionError
 
@@ -30,6 +30,7 @@ running.add_to(app)
 demonstration.add_to(app)
 simulation.add_to(app)
 network.add_to(app)
+retrieving.add_to(app)
 app.add_typer(studies.app, name="studies")
 app.add_typer(cohorts.app, name="cohort")
 app.add_typer(database.app, name="db")
@@ -40,6 +41,7 @@ _EXIT_CODES: dict[type[Exception], int] = {
     DatabaseError: _USAGE,
     AlreadyRunningError: _FAILED,
     SendError: _FAILED,
+    NotOfferedError: _FAILED,
     CommandError: _FAILED,
     TransitionError: _FAILED,
     OSError: _FAILED,

@@ -152,5 +152,5 @@ def test_whoever_is_not_trusted_gets_nothing(certificates, tls_port, file, tmp_p
 
 
 def test_tls_files_that_are_missing_are_named(tmp_path):
-    with pytest.raises(SendError, match="TLS files of destination pacs"):
+    with pytest.raises(SendError, match="TLS files of pacs"):
         peer_of(destination(1, tmp_path / "no-ca.pem", tmp_path / "no.pem"), "NODE", 5.0)

@@ -1,0 +1,173 @@
+"""`quarterdose pull` and `quarterdose pulls`: studies fetched from a PACS."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node import retrieve
+from node.actions import person
+from node.cli.options import DEFAULT, AsJson, Config, print_json
+from node.database import open_database, ready, writing
+from node.deliver import peer_of
+from node.engine import WorkStarter
+from node.errors import CommandError
+from node.query import QueryRetrieveScu, StudyFound
+from node.settings import Settings, Source, load_settings
+from node.tables import Pull
+
+app = typer.Typer(no_args_is_help=True, help="Studies being fetched from a PACS.")
+_COLOURS = {retrieve.DONE: "green", retrieve.FAILED: "red", retrieve.CANCELLED: "yellow"}
+
+
+def add_to(root: typer.Typer) -> None:
+    root.command()(pull)
+    root.add_typer(app, name="pulls")
+
+
+def pull(
+    source: Annotated[str, typer.Option("--from", help="The name of a [[source]]; the first when left out.")] = "",
+    accession: Annotated[str, typer.Option(help="Accession Number.")] = "",
+    study: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
+    query: Annotated[
+        list[str] | None,
+        typer.Option(help="A C-FIND key such as StudyDate=20260101-20260131 or StudyDescription=*HEAD*; repeat it."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and fetch nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until all of it is here or given up.")] = False,
+    config: Config = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch studies from a PACS by C-FIND and C-MOVE; the running node does it, with retries, until all has arrived."""
+    settings = load_settings(config)
+    place = _source(settings, source)
+    keys = _keys(accession, study, query or [])
+    peer = peer_of(place, settings.node.ae_title, settings.retrieval.timeout_seconds)
+    with QueryRetrieveScu(peer, settings.retrieval.total_seconds) as scu:
+        found = scu.studies(keys)
+    if not found:
+        raise CommandError(f"{place.name} holds no study that matches; `--query` takes other C-FIND keys")
+    if dry_run:
+        _show_found(found, as_json)
+        return
+    engine = _open(settings)
+    starter = WorkStarter(engine)
+    with writing(engine) as session:
+        asked = [
+            retrieve.request(session, starter, one.study_instance_uid, place.name, person(), "asked for").id
+            for one in found
+        ]
+    if wait:
+        _wait(engine, asked)
+    _show_pulls(engine, asked, as_json)
+    if wait and any(pull["state"] != retrieve.DONE for pull in _pulls(engine, asked)):
+        raise CommandError("not everything has arrived")
+
+
+@app.command("list")
+def list_pulls(config: Config = DEFAULT, as_json: AsJson = False) -> None:
+    """Every study that is being or was fetched, the newest first."""
+    _show_pulls(_open(load_settings(config)), None, as_json)
+
+
+@app.command()
+def cancel(
+    number: Annotated[int, typer.Argument(help="The pull's number in `pulls list`.")], config: Config = DEFAULT
+) -> None:
+    """Fetch no more of it; what has arrived stays."""
+    with writing(_open(load_settings(config))) as session:
+        found = session.get(Pull, number)
+        if found is None or found.state not in retrieve.OPEN:
+            raise CommandError(f"there is no pull {number} under way; `quarterdose pulls list` shows them")
+        found.state, found.reason = retrieve.CANCELLED, f"cancelled by {person()}"
+
+
+def _keys(accession: str, study: str, query: list[str]) -> Dataset:
+    keys = Dataset()
+    if accession:
+        keys.AccessionNumber = accession
+    if study:
+        keys.StudyInstanceUID = study
+    for one in query:
+        keyword, equals, value = one.partition("=")
+        if not equals or tag_for_keyword(keyword) is None:
+            raise typer.BadParameter(f"{one!r} is no Keyword=value with a DICOM keyword, such as StudyDate=20260101-")
+        setattr(keys, keyword, value)
+    if not keys:
+        raise typer.BadParameter("say what to fetch: --accession, --study or --query")
+    return keys
+
+
+def _source(settings: Settings, name: str) -> Source:
+    names = ", ".join(place.name for place in settings.source) or "none"
+    for place in settings.source:
+        if name in ("", place.name):
+            return place
+    raise CommandError(f"no [[source]] is called {name!r} in the configuration (there: {names})")
+
+
+def _open(settings: Settings) -> Engine:
+    engine = open_database(settings)
+    ready(engine)
+    return engine
+
+
+def _wait(engine: Engine, asked: list[int]) -> None:
+    with Console().status("fetching") as status:
+        while True:
+            rows = _pulls(engine, asked)
+            if all(row["state"] not in retrieve.OPEN for row in rows):
+                return
+            here, total = sum(row["arrived"] for row in rows), sum(row["expected"] for row in rows)
+            status.update(f"{here} of {total} instances")
+            time.sleep(0.5)
+
+
+def _pulls(engine: Engine, only: list[int] | None) -> list[dict[str, Any]]:
+    chosen = select(Pull).order_by(Pull.id.desc())
+    with Session(engine) as session:
+        return [
+            {
+                "number": row.id, "source": row.source, "study_instance_uid": row.study_instance_uid,
+                "state": row.state, "arrived": row.arrived, "expected": row.expected, "attempts": row.attempts,
+                "asked_by": row.asked_by, "why": row.reason,
+            }
+            for row in session.scalars(chosen if only is None else chosen.where(Pull.id.in_(only)))
+        ]  # fmt: skip
+
+
+def _show_pulls(engine: Engine, only: list[int] | None, as_json: bool) -> None:
+    rows = _pulls(engine, only)
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("number", "from", "study", "state", "arrived", "attempts", "why")
+    for row in rows:
+        colour = _COLOURS.get(row["state"], "cyan")
+        table.add_row(
+            str(row["number"]), row["source"], row["study_instance_uid"], f"[{colour}]{row['state']}[/]",
+            f"{row['arrived']} of {row['expected']}", str(row["attempts"]), escape(row["why"]),
+        )  # fmt: skip
+    Console().print(table)
+
+
+def _show_found(found: list[StudyFound], as_json: bool) -> None:
+    if as_json:
+        print_json([vars(one) for one in found])
+        return
+    table = Table("study", "date", "accession", "modalities", "description")
+    for one in found:
+        table.add_row(
+            one.study_instance_uid, one.study_date, escape(one.accession_number), " ".join(one.modalities),
+            escape(one.description),
+        )  # fmt: skip
+    Console().print(table)

@@ -1,0 +1,236 @@
+"""Retrieving: a study fetched from a PACS by C-FIND and C-MOVE to ourselves, until what was to come has arrived.
+
+The count of what *arrived* decides, never the status of the C-MOVE. Each further attempt asks more finely: the study,
+then the series that lack something, then the instances. A pull is a row and a durable workflow, so it survives a
+restart; waiting holds no worker (engine note 11).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node.database import writing
+from node.deliver import peer_of
+from node.engine import WorkStarter, pulls_from
+from node.query import QueryRetrieveScu, StoppedError
+from node.receive import STORAGE_CLASSES
+from node.sender import NotOfferedError, SendError
+from node.settings import Settings, Source
+from node.tables import Event, Instance, Pull, Series, Study, now
+
+log = logging.getLogger(__name__)
+
+QUEUED, RETRIEVING, DONE, FAILED, CANCELLED = "QUEUED", "RETRIEVING", "DONE", "FAILED", "CANCELLED"
+OPEN = (QUEUED, RETRIEVING)
+_BY_SERIES, _BY_INSTANCE = 2, 3  # from which attempt on
+_INSTANCES_AT_ONCE = 50  # UIDs in one C-MOVE identifier
+_QUIET_SECONDS = 2.0  # a C-MOVE's last instances may still be on their way when its final answer comes
+_JITTER = 0.2
+
+Wanted = dict[str, set[str]]
+"""SOP Instance UIDs by Series Instance UID."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attempt came to; when another is due, its number and in how many seconds."""
+
+    said: str
+    next_number: int = 0
+    again_in: float = 0.0
+
+
+class Retriever:
+    """Does one attempt of a pull at a time; raises nothing that a peer could cause."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings = settings
+        self._engine = engine
+
+    def attempt(self, pull_id: int, number: int) -> Outcome:
+        """Fetch what the pull still lacks. A replayed attempt finds what arrived the first time."""
+        pull = self._begin(pull_id, number)
+        if pull is None:
+            return Outcome("cancelled")
+        source = next((one for one in self._settings.source if one.name == pull.source), None)
+        if source is None:
+            return self._end(pull_id, FAILED, f"[[source]] {pull.source} is not configured any more")
+        closed = seconds_until_open(source.hours, datetime.now().astimezone())
+        if closed:
+            return self._later(pull_id, number, f"{source.name} may not be asked at this hour", closed)
+        try:
+            return self._fetch(pull, source, number)
+        except StoppedError:
+            return Outcome("cancelled")
+        except NotOfferedError as error:
+            return self._end(pull_id, FAILED, f"{error}; it cannot be retrieved from")
+        except SendError as error:
+            return self._not_yet(pull_id, number, str(error))
+
+    def _fetch(self, pull: Pull, source: Source, number: int) -> Outcome:
+        peer = peer_of(source, self._settings.node.ae_title, self._settings.retrieval.timeout_seconds)
+        with QueryRetrieveScu(peer, self._settings.retrieval.total_seconds) as scu:
+            wanted = self._wanted(scu, pull.study_instance_uid)
+            total = sum(len(instances) for instances in wanted.values())
+            if not total:
+                return self._end(pull.id, FAILED, f"{source.name} holds nothing of this study that this node takes")
+            lacking = self._lacking(pull.study_instance_uid, wanted)
+            self._count(pull.id, total, lacking)
+            said = self._move(scu, pull, wanted, lacking, number) if lacking else ""
+        lacking = self._settle(pull, wanted, total)
+        if not lacking:
+            return self._end(pull.id, DONE, f"{total} instances are here")
+        short = sum(len(instances) for instances in lacking.values())
+        problem = f"{short} of {total} instances have not arrived"
+        return self._not_yet(pull.id, number, f"{problem} ({said})" if said else problem)
+
+    def _wanted(self, scu: QueryRetrieveScu, study: str) -> Wanted:
+        """What the source holds of the study and this node takes."""
+        takes = {*STORAGE_CLASSES, *self._settings.receiver.extra_sop_classes, ""}
+        wanted = {
+            series.series_instance_uid: {
+                found.sop_instance_uid
+                for found in scu.instances(study, series.series_instance_uid) if found.sop_class_uid in takes
+            }
+            for series in scu.series(study) if series.modality in (*self._settings.retrieval.modalities, "")
+        }  # fmt: skip
+        return {series: instances for series, instances in wanted.items() if instances}
+
+    def _lacking(self, study: str, wanted: Mapping[str, set[str]]) -> Wanted:
+        with Session(self._engine) as session:
+            held = set(
+                session.scalars(
+                    select(Instance.sop_instance_uid).join(Series).join(Study)
+                    .where(Study.study_instance_uid == study)
+                )
+            )  # fmt: skip
+        return {series: instances - held for series, instances in wanted.items() if instances - held}
+
+    def _move(self, scu: QueryRetrieveScu, pull: Pull, wanted: Wanted, lacking: Wanted, number: int) -> str:
+        """Ask for what is lacking, the more finely the later the attempt; returns what the answers complained of."""
+        us, study = self._settings.node.ae_title, pull.study_instance_uid
+
+        def stopped() -> bool:
+            with Session(self._engine) as session:
+                return session.get_one(Pull, pull.id).state == CANCELLED
+
+        if number < _BY_SERIES and lacking == wanted:
+            return scu.move(us, study, stopped=stopped)
+        said = ""
+        for series, instances in lacking.items():
+            if number < _BY_INSTANCE:
+                said = scu.move(us, study, series, stopped=stopped) or said
+                continue
+            names = sorted(instances)
+            for start in range(0, len(names), _INSTANCES_AT_ONCE):
+                some = names[start : start + _INSTANCES_AT_ONCE]
+                said = scu.move(us, study, series, some, stopped=stopped) or said
+        return said
+
+    def _settle(self, pull: Pull, wanted: Wanted, total: int) -> Wanted:
+        """What is lacking once nothing more arrives."""
+        before, since = -1, time.monotonic()
+        while True:
+            lacking = self._lacking(pull.study_instance_uid, wanted)
+            short = sum(len(instances) for instances in lacking.values())
+            if short != before:
+                before, since = short, time.monotonic()
+                self._count(pull.id, total, lacking)
+            if not short or time.monotonic() - since > _QUIET_SECONDS:
+                return lacking
+            time.sleep(0.2)
+
+    def _begin(self, pull_id: int, number: int) -> Pull | None:
+        with writing(self._engine) as session:
+            pull = session.get_one(Pull, pull_id)
+            if pull.state not in OPEN:
+                return None
+            pull.state, pull.attempts = RETRIEVING, number
+            session.flush()
+            session.refresh(pull)
+            session.expunge(pull)
+            return pull
+
+    def _count(self, pull_id: int, total: int, lacking: Wanted) -> None:
+        with writing(self._engine) as session:
+            pull = session.get_one(Pull, pull_id)
+            pull.expected = total
+            pull.arrived = total - sum(len(instances) for instances in lacking.values())
+
+    def _not_yet(self, pull_id: int, number: int, problem: str) -> Outcome:
+        retrieval = self._settings.retrieval
+        if number >= retrieval.attempts:
+            return self._end(pull_id, FAILED, f"after {number} attempts: {problem}; `quarterdose pull` asks again")
+        pause = retrieval.backoff(number) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
+        return self._later(pull_id, number + 1, f"attempt {number}: {problem}", pause)
+
+    def _later(self, pull_id: int, number: int, why: str, pause: float) -> Outcome:
+        with writing(self._engine) as session:
+            pull = session.get_one(Pull, pull_id)
+            if pull.state == CANCELLED:
+                return Outcome("cancelled")
+            pull.state, pull.reason = QUEUED, f"{why}; attempt {number} in {pause:.0f} s"
+            log.warning("pull %d from %s: %s", pull_id, pull.source, pull.reason)
+        return Outcome(why, number, pause)
+
+    def _end(self, pull_id: int, state: str, why: str) -> Outcome:
+        with writing(self._engine) as session:
+            pull = session.get_one(Pull, pull_id)
+            if pull.state != CANCELLED:
+                pull.state, pull.reason, pull.ended = state, why, now()
+            study = session.scalar(select(Study).where(Study.study_instance_uid == pull.study_instance_uid))
+            what = f"pull from {pull.source}: {state}"
+            session.add(Event(study_id=study.id if study else None, who=pull.asked_by, what=what, why=why))
+            log.info("pull %d from %s: %s: %s", pull_id, pull.source, state, why)
+        return Outcome(why)
+
+
+def request(session: Session, starter: WorkStarter, study_instance_uid: str, source: str, who: str, why: str) -> Pull:
+    """Enter a pull and start it, in the caller's transaction; one that is open for the study already is returned."""
+    known = session.scalar(
+        select(Pull).where(
+            Pull.study_instance_uid == study_instance_uid, Pull.source == source, Pull.state.in_(OPEN)
+        )
+    )
+    if known is not None:
+        return known
+    pull = Pull(study_instance_uid=study_instance_uid, source=source, asked_by=who, state=QUEUED, reason=why)
+    session.add(pull)
+    session.flush()
+    starter.pull(session, pull.id, source)
+    return pull
+
+
+def seconds_until_open(hours: tuple[int, int] | tuple[()], moment: datetime) -> float:
+    """How long until a source may be asked: 0 within its ``hours`` (from, to; over midnight too), or without any."""
+    if not hours:
+        return 0.0
+    begin, end = hours
+    here = moment.hour + moment.minute / 60 + moment.second / 3600
+    inside = begin <= here < end if begin <= end else here >= begin or here < end
+    return 0.0 if inside else ((begin - here) % 24) * 3600
+
+
+def register(retriever: Retriever) -> None:
+    """Make the workflow known to the engine. To be called once, before it is launched."""
+
+    def attempt(pull: int, number: int) -> dict[str, Any]:
+        return asdict(retriever.attempt(pull, number))
+
+    @DBOS.workflow(name="retrieve", max_recovery_attempts=None)
+    def retrieve(pull: int, source: str, number: int, turn: int) -> None:
+        # ``turn`` counts what was begun, ``number`` what counts as an attempt: waiting for a source's hours is none.
+        outcome = Outcome(**DBOS.run_step({"name": "attempt"}, attempt, pull, number))
+        if outcome.next_number:
+            with SetWorkflowID(f"pull-{pull}-{turn + 1}"), SetEnqueueOptions(delay_seconds=outcome.again_in):
+                DBOS.enqueue_workflow(pulls_from(source), retrieve, pull, source, outcome.next_number, turn + 1)
