@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from simulator.artefacts import (
+    BIAS,
+    Artefact,
+    ArtefactKind,
+    Image,
+    cropped,
+    folded,
+    ghosted,
+    narrowed,
+    noise_factor,
+    spiked,
+)
 from simulator.deformation import rotation
 from simulator.grid import Grid, Matrix, affine_transform, resample, to_image
 from simulator.kinetics import relaxivity
@@ -32,18 +45,27 @@ class ScanEffects:
     """What separates an acquisition from the truth.
 
     ``bias`` is the deviation of the coil sensitivity's logarithm (0.1: about ±20 % over the head); ``motion`` in mm and
-    degrees between series; ``distortion`` of echo-planar images in mm.
+    degrees between series; ``distortion`` of echo-planar images in mm; of ``artefacts`` that are named twice for a
+    series, the last counts.
     """
 
     bias: float = 0.10
     motion: float = 0.6
     distortion: float = 0.8
+    # Not in repr, which the UIDs are made from: studies without artefacts keep the UIDs that they had before them.
+    artefacts: tuple[Artefact, ...] = field(default=(), repr=False)
+
+    def severity(self, artefact: ArtefactKind, series: Kind) -> float:
+        """How strong an artefact is in a series; 0 if it was not ordered."""
+        named = [one.severity for one in self.artefacts if one.kind is artefact and one.series in (None, series)]
+        return named[-1] if named else 0.0
 
 
 @dataclass(frozen=True)
 class Acquired:
     """A series as the scanner reconstructs it: one magnitude volume [k, j, i] for each of the plan's weightings.
 
+    ``plan`` is what was acquired; a cropped or wrapped series has another grid than was planned.
     Units are such that white matter without contrast agent is 1; an ADC map is in mm²/s.
     """
 
@@ -59,29 +81,60 @@ def acquire(
     progress: Progress | None = None,
 ) -> list[Acquired]:
     """All series of the examination, in order; deterministic from the subject's seed."""
-    effects = effects or ScanEffects()
-    parameters = subject.parameters(scanner.field_tesla)
-    coil = np.exp(effects.bias * smooth_field(stream(subject.seed, "coil"), subject.grid, 90.0)).astype(np.float32)
+    examiner = _Examiner(subject, scanner, effects or ScanEffects())
     done: list[Acquired] = []
     for plan in plans:
         if progress:
             progress(plan.description)
         if plan.kind is Kind.ADC:
             source = next(one for one in done if one.plan.kind is Kind.DWI)
-            done.append(Acquired(plan, {UNWEIGHTED: scanner_adc(source.volumes)}))
-            continue
-        rng = stream(subject.seed, f"scan {plan.kind}")
-        move = head_motion(subject.seed, plan.kind, effects)
-        sigma = scanner.noise * NOISE_RATIO.get(plan.kind, 1.0) * float(rng.uniform(0.8, 1.25))
-        warp = _distortion(subject, effects.distortion) if plan.kind is Kind.DWI else None
-        volumes = {}
-        for weighting in plan.weightings:
-            signal = true_signal(subject, parameters, scanner, plan, weighting.b)
-            scale = white_signal(subject, parameters, scanner, plan)
-            sampled = sampled_on(signal / scale * coil, subject.grid, plan, move, warp)
-            volumes[weighting] = rician(sampled, sigma, rng)
-        done.append(Acquired(plan, volumes))
+            done.append(Acquired(replace(plan, grid=source.plan.grid), {UNWEIGHTED: scanner_adc(source.volumes)}))
+        else:
+            done.append(examiner.scan(plan))
     return done
+
+
+class _Examiner:
+    """One patient on one scanner: what all series of an examination share."""
+
+    def __init__(self, subject: Subject, scanner: Scanner, effects: ScanEffects) -> None:
+        self.subject, self.scanner, self.effects = subject, scanner, effects
+        self.parameters = subject.parameters(scanner.field_tesla)
+        self.coil = self._sensitivity("coil", effects.bias)
+
+    def scan(self, plan: SeriesPlan) -> Acquired:
+        """One series, with the artefacts that were ordered for it."""
+        severity = {artefact: self.effects.severity(artefact, plan.kind) for artefact in ArtefactKind}
+        wide = cropped(plan, self.subject, severity[ArtefactKind.CROPPING])
+        plan = narrowed(wide, self.subject, severity[ArtefactKind.WRAP_AROUND])
+        rng = stream(self.subject.seed, f"scan {plan.kind}")
+        sigma = self.scanner.noise * NOISE_RATIO.get(plan.kind, 1.0) * float(rng.uniform(0.8, 1.25))
+        sigma *= noise_factor(severity[ArtefactKind.NOISE])
+        spikes = stream(self.subject.seed, f"spikes {plan.kind}")
+        volumes = {}
+        for b, weightings in groupby(plan.weightings, lambda weighting: weighting.b):
+            at = self._images(wide, plan, b, severity[ArtefactKind.BIAS])
+            motion = stream(self.subject.seed, f"ghosting {plan.kind}")
+            image = ghosted(at, plan, severity[ArtefactKind.GHOSTING], motion)
+            for weighting in weightings:
+                noiseless = spiked(image, plan, severity[ArtefactKind.SPIKES], spikes)
+                volumes[weighting] = rician(noiseless, sigma, rng)
+        return Acquired(plan, volumes)
+
+    def _images(self, wide: SeriesPlan, plan: SeriesPlan, b: int, bias: float) -> Callable[[Matrix], FloatArray]:
+        """The images without noise, of a head in whatever pose, on the plan's grid; ``wide`` is without wrap-around."""
+        subject, effects = self.subject, self.effects
+        signal = true_signal(subject, self.parameters, self.scanner, plan, b)
+        received = signal / white_signal(subject, self.parameters, self.scanner, plan) * self.coil
+        if bias:
+            received *= self._sensitivity(f"bias {plan.kind}", BIAS * bias)
+        move = head_motion(subject.seed, plan.kind, effects)
+        warp = _distortion(subject, effects.distortion) if plan.kind is Kind.DWI else None
+        return lambda pose: folded(sampled_on(received, subject.grid, wide, move @ pose, warp), wide, plan)
+
+    def _sensitivity(self, name: str, deviation: float) -> FloatArray:
+        smooth = smooth_field(stream(self.subject.seed, name), self.subject.grid, 90.0)
+        return np.asarray(np.exp(deviation * smooth), dtype=np.float32)
 
 
 def true_signal(
@@ -164,12 +217,13 @@ def head_motion(seed: int, kind: Kind, effects: ScanEffects) -> Matrix:
     return matrix
 
 
-def rician(signal: FloatArray, sigma: float, rng: np.random.Generator) -> FloatArray:
-    """Magnitude of the signal with independent noise of deviation ``sigma`` in both channels (Gudbjartsson 1995)."""
+def rician(signal: Image, sigma: float, rng: np.random.Generator) -> FloatArray:
+    """Magnitude of the real or complex signal with independent noise of deviation ``sigma`` in both channels
+    (Gudbjartsson 1995)."""
     if sigma == 0:
         return np.abs(signal)
-    real = signal + sigma * rng.standard_normal(signal.shape, dtype=np.float32)
-    imaginary = sigma * rng.standard_normal(signal.shape, dtype=np.float32)
+    real = signal.real + sigma * rng.standard_normal(signal.shape, dtype=np.float32)
+    imaginary = signal.imag + sigma * rng.standard_normal(signal.shape, dtype=np.float32)
     return np.asarray(np.hypot(real, imaginary), dtype=np.float32)
 
 

@@ -90,8 +90,7 @@ def write_study(
     """
     scanner, effects = scanner or Scanner(), effects or ScanEffects()
     plans = examination(scanner, stream(subject.seed, "examination"))
-    key = f"subject {subject.seed} {subject.head} {subject.condition} {scanner} {effects}"
-    exam = Examination(key, subject.person, scanner, start_of(subject.seed))
+    exam = Examination(key_of(subject, scanner, effects), subject.person, scanner, start_of(subject.seed))
     folder = new_folder(out / exam.safe_name)
     done = 0
 
@@ -103,10 +102,11 @@ def write_study(
 
     gains = stream(subject.seed, "receiver gain")
     folders = {}
+    last = plans[-1]
     for acquired in acquire(subject, scanner, plans, effects, tell):
         series = stored(acquired, scanner, float(gains.uniform(0.95, 1.05)))
         folders[acquired.plan.kind] = write_series(exam, series, folder)
-    last = next(plan for plan in plans if plan.kind is Kind.FULL_DOSE)
+        last = acquired.plan  # the full dose; its grid is another than planned if artefacts have changed it
     lesion = folder / "lesion.nii.gz"
     mask = lesion_on(subject, last, effects)
     write_mask(mask, last.grid, lesion)
@@ -117,6 +117,14 @@ def write_study(
     if progress:
         progress("done", len(plans), len(plans))
     return replace(study_files(exam, folder, plans, folders, lesion), segmentation=drawn if mask.any() else None)
+
+
+def key_of(subject: Subject, scanner: Scanner, effects: ScanEffects) -> str:
+    """What a study's UIDs are hashed from: everything that makes it another one."""
+    key = f"subject {subject.seed} {subject.head} {subject.condition} {scanner} {effects}"
+    unusual = (scanner.b_values, scanner.directions, effects.artefacts)
+    usual = (Scanner().b_values, Scanner().directions, ())
+    return key if unusual == usual else f"{key} {unusual}"
 
 
 def study_files(
