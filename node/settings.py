@@ -20,6 +20,10 @@ DEFAULT_CONFIG = "config.toml"
 
 # DICOM PS3.5 section 6.2, VR AE: at most 16 characters, no backslash or control character, not all spaces.
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+# An AE title, or an AE title and the one address it may call from: "PACS@10.0.0.5".
+Caller = Annotated[
+    str, StringConstraints(pattern=r"^[!-?A-\[\]-~](?:[ -?A-\[\]-~]{0,14}[!-?A-\[\]-~])?(?:@[0-9A-Za-z.:-]+)?$")
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 DestinationName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
@@ -48,11 +52,15 @@ class ReceiverSettings(_Table):
 
     host: str
     port: Port
-    calling_ae_titles: tuple[AeTitle, ...]
+    calling_ae_titles: tuple[Caller, ...]
     extra_sop_classes: tuple[str, ...]
     maximum_pdu: int = Field(ge=4096, le=1 << 20)
     maximum_associations: int = Field(ge=1, le=1000)
-    network_timeout_seconds: Seconds
+    maximum_associations_per_peer: int = Field(ge=1, le=1000)
+    network_timeout_seconds: Annotated[float, Field(gt=0)]
+    request_timeout_seconds: Annotated[float, Field(gt=0)]
+    minimum_free_gb: Annotated[float, Field(ge=0)]
+    fast_lane: bool
 
     @field_validator("extra_sop_classes")
     @classmethod
@@ -250,7 +258,6 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         raise ConfigurationError(f"{path}: " + "; ".join(_explain(line) for line in error.errors())) from error
     node = settings.node.model_copy(update={"data": (path.parent / settings.node.data).resolve()})
-    quality: QualityRules
     folder = str((path.parent / settings.model.folder).resolve()) if settings.model.folder else ""
     model = settings.model.model_copy(update={"folder": folder})
     return settings.model_copy(update={"node": node, "model": model})
