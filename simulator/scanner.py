@@ -70,8 +70,6 @@ class Scanner:
             raise ValueError(f"field {self.field_tesla:g} T is not simulated; choose 1.5 or 3")
         if self.layout is Layout.MOSAIC and self.vendor is not Vendor.SIEMENS:
             raise ValueError(f"mosaics are Siemens' own; {self.vendor} writes classic or enhanced")
-        if self.layout is Layout.ENHANCED and self.vendor is Vendor.GE:
-            raise ValueError("GE's enhanced objects are not simulated; choose classic, or Siemens or Philips")
         if self.t1_sequence not in ("mprage", "spgr"):
             raise ValueError(f"T1 sequence {self.t1_sequence!r} is not known; choose mprage or spgr")
         if not 0 <= self.noise <= 0.2:
@@ -99,4 +97,6 @@ class Scanner:
         """Software Versions (0018,1020)."""
         if self.vendor is Vendor.SIEMENS and self.layout is Layout.ENHANCED:
             return "syngo MR XA30"
+        if self.vendor is Vendor.GE and self.layout is Layout.ENHANCED:
+            return "30\\LX\\MR Software release:MR30.0_R01"
         return _SOFTWARE[self.vendor]

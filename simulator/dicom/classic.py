@@ -10,22 +10,23 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import MRImageStorage
 
+from simulator.dicom import csa
 from simulator.dicom.header import contrast_header, file_meta, shared_header
 from simulator.dicom.identity import Examination, date_text, decimal, time_text
-from simulator.dicom.private_tags import add_b_value
-from simulator.dicom.sequence_tags import sequence_tags
+from simulator.dicom.private_tags import add_diffusion, add_slice_count
+from simulator.dicom.sequence_tags import image_type, sequence_tags
 from simulator.dicom.series import StoredSeries
-from simulator.protocol import Kind
+from simulator.protocol import Kind, Weighting
 from simulator.scanner import Vendor
 
 
 def write_classic(examination: Examination, series: StoredSeries, folder: Path) -> list[Path]:
-    """One file per slice, ``0001.dcm`` and so on: all slices of the lowest b-value first."""
+    """One file per slice, ``0001.dcm`` and so on: all slices of the first volume, then of the next."""
     ds = image_header(examination, series)
     meta = file_meta(MRImageStorage)
     paths = []
-    for instance, (b, k) in enumerate(_slices(series), start=1):
-        _place(ds, examination, series, instance, b, k)
+    for instance, (weighting, k) in enumerate(_slices(series), start=1):
+        _place(ds, examination, series, instance, weighting, k)
         meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
         ds.file_meta = meta
         path = folder / f"{instance:04d}.dcm"
@@ -34,10 +35,10 @@ def write_classic(examination: Examination, series: StoredSeries, folder: Path) 
     return paths
 
 
-def _slices(series: StoredSeries) -> Iterator[tuple[int, int]]:
-    for b, volume in series.pixels.items():
+def _slices(series: StoredSeries) -> Iterator[tuple[Weighting, int]]:
+    for weighting, volume in series.pixels.items():
         for k in range(volume.shape[0]):
-            yield b, k
+            yield weighting, k
 
 
 def image_header(examination: Examination, series: StoredSeries) -> Dataset:
@@ -47,7 +48,7 @@ def image_header(examination: Examination, series: StoredSeries) -> Dataset:
     ds = shared_header(examination, plan)
     ds.update(contrast_header(examination, plan))
     ds.SOPClassUID = MRImageStorage
-    ds.ImageType = list(tags.image_type)
+    ds.ImageType = list(image_type(plan, scanner.vendor))
     ds.AcquisitionNumber = 1
     ds.AcquisitionDate = date_text(examination.at(plan.start))
     ds.ContentDate = date_text(examination.at(plan.start))
@@ -89,10 +90,15 @@ def image_header(examination: Examination, series: StoredSeries) -> Dataset:
     ds.WindowCenter, ds.WindowWidth = decimal(series.window[0]), decimal(series.window[1])
     if series.slope != 1.0:
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = decimal(0), decimal(series.slope), "normalized"
+    add_slice_count(ds, scanner.vendor, plan)
+    if scanner.vendor is Vendor.SIEMENS:
+        csa.add_protocol(ds, plan.grid, three_dimensional=tags.acquisition_type == "3D")
     return ds
 
 
-def _place(ds: Dataset, examination: Examination, series: StoredSeries, instance: int, b: int, k: int) -> None:
+def _place(
+    ds: Dataset, examination: Examination, series: StoredSeries, instance: int, weighting: Weighting, k: int
+) -> None:
     """What differs from slice to slice."""
     plan = series.plan
     position = plan.grid.point((0, 0, k))
@@ -108,5 +114,5 @@ def _place(ds: Dataset, examination: Examination, series: StoredSeries, instance
     ds.AcquisitionTime = time_text(moment)
     ds.ContentTime = time_text(examination.at(plan.start + plan.duration))
     if plan.kind is Kind.DWI:
-        add_b_value(ds, examination.scanner.vendor, b)
-    ds.PixelData = series.pixels[b][k].astype("<u2").tobytes()
+        add_diffusion(ds, examination.scanner.vendor, weighting, plan.grid)
+    ds.PixelData = series.pixels[weighting][k].astype("<u2").tobytes()

@@ -1,4 +1,4 @@
-"""Siemens' CSA headers, as much of them as readers of mosaics look at.
+"""Siemens' CSA headers, as much of them as readers look at.
 
 The binary layout ("SV10") is not published by Siemens; nibabel's page "Siemens format DICOM with CSA header" does.
 """
@@ -8,37 +8,57 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+from pydicom.dataset import Dataset
 
+from simulator.dicom.private_tags import b_matrix, directionality
 from simulator.grid import Grid
+from simulator.protocol import Weighting
 
 _SYNGO_TYPES = {"IS": 6, "FD": 4, "US": 10, "CS": 16, "SH": 22}
 
 
-def image_header(grid: Grid, b: int) -> bytes:
-    """CSA Image Header Info (0029,1010): number of slices, their normal, the b-value."""
+def add_image(ds: Dataset, grid: Grid, weighting: Weighting) -> None:
+    """CSA Image Header Info (0029,1010) of a mosaic: number of slices, their normal, the weighting."""
     normal = [f"{value:.8f}" for value in grid.directions[:, 2]]
-    return _pack([
+    directed = weighting.b > 0 and weighting.direction is not None
+    direction = [f"{value:.8f}" for value in weighting.direction or ()] if directed else []
+    _add(ds, 0x08, "IMAGE NUM 4", [
         ("NumberOfImagesInMosaic", "US", 1, [str(grid.size[2])]),
         ("AcquisitionMatrixText", "SH", 1, [f"{grid.size[0]}p*{grid.size[1]}"]),
         ("SliceNormalVector", "FD", 3, normal),
-        ("B_value", "IS", 1, [str(b)]),
-        ("DiffusionDirectionality", "CS", 1, ["NONE" if b == 0 else "ISOTROPIC"]),
+        ("B_value", "IS", 1, [str(weighting.b)]),
+        ("DiffusionDirectionality", "CS", 1, [directionality(weighting)]),
+        ("DiffusionGradientDirection", "FD", 3, direction),
+        ("B_matrix", "FD", 6, [f"{value:.8f}" for value in b_matrix(weighting)] if directed else []),
         ("PhaseEncodingDirectionPositive", "IS", 1, ["1"]),
         ("BandwidthPerPixelPhaseEncode", "FD", 1, ["14.0"]),
     ])  # fmt: skip
 
 
-def series_header(grid: Grid) -> bytes:
-    """CSA Series Header Info (0029,1020): the protocol's text with the slice positions, all that readers need of it."""
-    lines = ["### ASCCONV BEGIN ###", f"sSliceArray.lSize                        = {grid.size[2]}"]
+def add_protocol(ds: Dataset, grid: Grid, three_dimensional: bool) -> None:
+    """CSA Series Header Info (0029,1020): the protocol's text with the slices, all that readers need of it."""
+    slices = grid.size[2]
+    groups = 1 if three_dimensional else slices  # a slab of partitions, or slices
+    lines = [
+        "### ASCCONV BEGIN ###",
+        f"sSliceArray.lSize                        = {groups}",
+        f"sKSpace.lImagesPerSlab                   = {slices if three_dimensional else 64}",
+        f"sKSpace.ucDimension                      = {4 if three_dimensional else 2}",
+    ]
     centre = (np.asarray(grid.size) - 1) / 2
-    for k in range(grid.size[2]):
-        position = grid.point((centre[0], centre[1], k))
+    for group in range(groups):
+        position = grid.point(centre if three_dimensional else (centre[0], centre[1], group))
         for axis, value in zip(("dSag", "dCor", "dTra"), position, strict=True):
-            lines.append(f"sSliceArray.asSlice[{k}].sPosition.{axis}    = {value:.8f}")
+            lines.append(f"sSliceArray.asSlice[{group}].sPosition.{axis}    = {value:.8f}")
     lines.append("### ASCCONV END ###")
-    text = "\n".join(lines) + "\n"
-    return _pack([("MrPhoenixProtocol", "UN", 1, [text])])
+    _add(ds, 0x18, "MR", [("MrPhoenixProtocol", "UN", 1, ["\n".join(lines) + "\n"])])
+
+
+def _add(ds: Dataset, first: int, kind: str, entries: list[tuple[str, str, int, list[str]]]) -> None:
+    """The type of the header at ``first`` and the header itself eight elements on."""
+    block = ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
+    block.add_new(first, "CS", kind)
+    block.add_new(first + 8, "OB", _pack(entries))
 
 
 def _pack(entries: list[tuple[str, str, int, list[str]]]) -> bytes:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 from simulator.dicom.identity import decimal
+from simulator.dicom.private_tags import b_matrix, directionality
 from simulator.dicom.sequence_tags import SequenceTags
 from simulator.dicom.series import StoredSeries
-from simulator.protocol import Kind
+from simulator.protocol import Kind, SeriesPlan, Weighting
 from simulator.scanner import Scanner, Vendor
 from simulator.sequences import Diffusion, Flair, Mprage, SpoiledGradientEcho
 
@@ -29,22 +30,23 @@ def describe(item: Dataset, kind: Kind) -> None:
     item.AcquisitionContrast = contrast.get(kind, "T1")
 
 
-def image_type(kind: Kind, vendor: Vendor) -> list[str]:
+def image_type(plan: SeriesPlan, vendor: Vendor) -> list[str]:
     """Four values: whether derived, PRIMARY, what for, how derived (PS3.3 C.8.16.1)."""
-    if kind is Kind.ADC:
+    if plan.kind is Kind.ADC:
         return ["DERIVED", "PRIMARY", "DIFFUSION", "ADC"]
-    if kind is Kind.DWI:
-        return ["ORIGINAL", "PRIMARY", "DIFFUSION", "NONE"]
+    if plan.kind is Kind.DWI:
+        trace = vendor is Vendor.SIEMENS and not any(weighting.direction for weighting in plan.weightings)
+        return ["DERIVED" if trace else "ORIGINAL", "PRIMARY", "DIFFUSION", "TRACEW" if trace else "NONE"]
     if vendor is Vendor.SIEMENS:
         return ["ORIGINAL", "PRIMARY", "M", "NONE"]
-    return ["ORIGINAL", "PRIMARY", "FLUID_ATTENUATED" if kind is Kind.FLAIR else "T1", "NONE"]
+    return ["ORIGINAL", "PRIMARY", "FLUID_ATTENUATED" if plan.kind is Kind.FLAIR else "T1", "NONE"]
 
 
-def pulse_sequence(series: StoredSeries, tags: SequenceTags) -> Dataset:
-    """MR Pulse Sequence module (PS3.3 C.8.13.4); derived images, which no sequence made, have none."""
+def pulse_sequence(series: StoredSeries, scanner: Scanner, tags: SequenceTags) -> Dataset:
+    """MR Pulse Sequence module (PS3.3 C.8.13.4); derived images must not have one (XA30's have it nevertheless)."""
     plan = series.plan
     ds = Dataset()
-    if plan.kind is Kind.ADC:
+    if image_type(plan, scanner.vendor)[0] != "ORIGINAL":
         return ds
     ds.PulseSequenceName = tags.sequence_name
     ds.MRAcquisitionType = tags.acquisition_type
@@ -92,7 +94,7 @@ def shared_groups(series: StoredSeries, scanner: Scanner, tags: SequenceTags, be
     voi.WindowCenter, voi.WindowWidth = decimal(series.window[0]), decimal(series.window[1])
     groups.FrameVOILUTSequence = [voi]
     frame_type = Dataset()
-    frame_type.FrameType = image_type(plan.kind, scanner.vendor)
+    frame_type.FrameType = image_type(plan, scanner.vendor)
     describe(frame_type, plan.kind)
     groups.MRImageFrameTypeSequence = [frame_type]
     groups.MRTimingAndRelatedParametersSequence = [_timing(tags)]
@@ -117,11 +119,21 @@ def value_transformation(series: StoredSeries) -> Dataset:
     return item
 
 
-def diffusion(kind: Kind, b: int) -> Dataset:
-    """MR Diffusion macro (PS3.3 C.8.13.5.9): no direction for trace-weighted images and for b=0."""
+def diffusion(weighting: Weighting, vendor: Vendor) -> Dataset:
+    """MR Diffusion macro (PS3.3 C.8.13.5.9); Siemens states the b-matrix of single directions as well."""
     item = Dataset()
-    item.DiffusionBValue = float(b)
-    item.DiffusionDirectionality = "NONE" if b == 0 else "ISOTROPIC"
+    item.DiffusionBValue = float(weighting.b)
+    item.DiffusionDirectionality = directionality(weighting)
+    if weighting.b and weighting.direction is not None:
+        gradient = Dataset()
+        gradient.DiffusionGradientOrientation = list(weighting.direction)
+        item.DiffusionGradientDirectionSequence = [gradient]
+        if vendor is Vendor.SIEMENS:
+            item.DiffusionDirectionality = "BMATRIX"
+            matrix = Dataset()
+            for name, value in zip(("XX", "XY", "XZ", "YY", "YZ", "ZZ"), b_matrix(weighting), strict=True):
+                setattr(matrix, f"DiffusionBValue{name}", value)
+            item.DiffusionBMatrixSequence = [matrix]
     return item
 
 

@@ -14,12 +14,12 @@ from simulator.dicom import csa
 from simulator.dicom.classic import image_header
 from simulator.dicom.header import file_meta
 from simulator.dicom.identity import Examination, decimal, time_text
-from simulator.dicom.private_tags import add_b_value
+from simulator.dicom.private_tags import add_diffusion
 from simulator.dicom.series import StoredSeries
 
 
 def write_mosaic(examination: Examination, series: StoredSeries, folder: Path) -> list[Path]:
-    """``0001.dcm`` for the lowest b-value and so on."""
+    """``0001.dcm`` for the first volume and so on."""
     plan = series.plan
     columns, rows, slices = plan.grid.size
     across = math.ceil(math.sqrt(slices))
@@ -32,20 +32,15 @@ def write_mosaic(examination: Examination, series: StoredSeries, folder: Path) -
     ds.ImagePositionPatient = [decimal(round(float(v), 6)) for v in corner]
     ds.SliceLocation = decimal(round(float(plan.grid.origin @ plan.grid.directions[:, 2]), 4))
     paths = []
-    for number, (b, volume) in enumerate(series.pixels.items(), start=1):
+    for number, (weighting, volume) in enumerate(series.pixels.items(), start=1):
         ds.SOPInstanceUID = examination.instance_uid(plan.number, number)
         ds.InstanceNumber = ds.AcquisitionNumber = number
         ds.AcquisitionTime = time_text(examination.at(plan.start + plan.duration * (number - 1) / len(series.pixels)))
         ds.ContentTime = time_text(examination.at(plan.start + plan.duration))
-        add_b_value(ds, examination.scanner.vendor, b)
+        add_diffusion(ds, examination.scanner.vendor, weighting, plan.grid)
         measurement = ds.private_block(0x0019, "SIEMENS MR HEADER", create=True)
         measurement.add_new(0x0A, "US", slices)
-        medcom = ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True)
-        for element, (kind, content) in enumerate(
-            (("IMAGE NUM 4", csa.image_header(plan.grid, b)), ("MR", csa.series_header(plan.grid)))
-        ):
-            medcom.add_new(0x08 + 0x10 * element, "CS", kind)
-            medcom.add_new(0x10 + 0x10 * element, "OB", content)
+        csa.add_image(ds, plan.grid, weighting)
         ds.PixelData = tiled(volume, across).astype("<u2").tobytes()
         ds.file_meta = file_meta(MRImageStorage)
         ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID

@@ -16,7 +16,6 @@ from simulator.sequences import Diffusion, Flair, Mprage, SpinEcho
 class SequenceTags:
     """Attribute values of the MR Image module. Times in ms, flip angle in degrees, bandwidth in Hz per pixel."""
 
-    image_type: tuple[str, ...]
     scanning_sequence: tuple[str, ...]
     sequence_variant: tuple[str, ...]
     scan_options: tuple[str, ...]
@@ -33,7 +32,6 @@ class SequenceTags:
 def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
     """The tags of one series."""
     sequence = plan.sequence
-    image_type = _image_type(plan.kind, vendor)
     scanning: tuple[str, ...]
     if isinstance(sequence, Mprage):
         scanning, variant, options = {
@@ -46,7 +44,6 @@ def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
         name = {Vendor.SIEMENS: "*tfl3d1_16ns", Vendor.GE: "BRAVO", Vendor.PHILIPS: "T1TFE"}[vendor]
         echo_train = 1 if vendor is not Vendor.PHILIPS else sequence.echoes
         return SequenceTags(
-            image_type,
             scanning,
             variant,
             options,
@@ -67,7 +64,6 @@ def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
         }[vendor]
         scanning = ("IR",) if vendor is Vendor.PHILIPS else ("SE", "IR")
         return SequenceTags(
-            image_type,
             scanning,
             variant,
             options,
@@ -88,7 +84,6 @@ def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
         }[vendor]
         train = {Vendor.SIEMENS: 64, Vendor.GE: 1, Vendor.PHILIPS: 63}[vendor]
         return SequenceTags(
-            image_type,
             scanning,
             variant,
             options,
@@ -103,7 +98,6 @@ def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
         )
     if isinstance(sequence, SpinEcho):
         return SequenceTags(
-            image_type,
             ("SE",),
             ("SK", "SP"),
             ("PFP",),
@@ -122,7 +116,6 @@ def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
         Vendor.PHILIPS: (("SP",), "T1FFE"),
     }[vendor]
     return SequenceTags(
-        image_type,
         ("GR",),
         variant,
         ("PFP",),
@@ -137,14 +130,18 @@ def sequence_tags(plan: SeriesPlan, vendor: Vendor) -> SequenceTags:
     )
 
 
-def _image_type(kind: Kind, vendor: Vendor) -> tuple[str, ...]:
-    if kind is Kind.DWI:
+def image_type(plan: SeriesPlan, vendor: Vendor) -> tuple[str, ...]:
+    """Image Type (0008,0008) of classic images."""
+    if plan.kind is Kind.DWI:
+        single = any(weighting.direction for weighting in plan.weightings)
         return {
-            Vendor.SIEMENS: ("DERIVED", "PRIMARY", "DIFFUSION", "TRACEW", "ND", "NORM"),
+            Vendor.SIEMENS: ("ORIGINAL", "PRIMARY", "DIFFUSION", "NONE", "ND", "NORM")
+            if single
+            else ("DERIVED", "PRIMARY", "DIFFUSION", "TRACEW", "ND", "NORM"),
             Vendor.GE: ("ORIGINAL", "PRIMARY", "OTHER"),
             Vendor.PHILIPS: ("ORIGINAL", "PRIMARY", "M_SE", "M", "SE"),
         }[vendor]
-    if kind is Kind.ADC:
+    if plan.kind is Kind.ADC:
         return {
             Vendor.SIEMENS: ("DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND", "NORM"),
             Vendor.GE: ("DERIVED", "PRIMARY", "ADC"),
@@ -154,8 +151,5 @@ def _image_type(kind: Kind, vendor: Vendor) -> tuple[str, ...]:
         return ("ORIGINAL", "PRIMARY", "M", "ND", "NORM")
     if vendor is Vendor.GE:
         return ("ORIGINAL", "PRIMARY", "OTHER")
-    return (
-        ("ORIGINAL", "PRIMARY", "M_IR", "M", "IR")
-        if kind is Kind.FLAIR
-        else ("ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE")
-    )
+    flair = plan.kind is Kind.FLAIR
+    return ("ORIGINAL", "PRIMARY", "M_IR", "M", "IR") if flair else ("ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE")

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.acquisition import Acquired
-from simulator.protocol import Kind, SeriesPlan
+from simulator.protocol import Kind, SeriesPlan, Weighting
 from simulator.scanner import Scanner, Vendor
 
 COUNTS = {Vendor.SIEMENS: 400.0, Vendor.GE: 1600.0, Vendor.PHILIPS: 500.0}  # stored value of white matter
@@ -17,20 +17,20 @@ BITS = {Vendor.SIEMENS: 12, Vendor.GE: 16, Vendor.PHILIPS: 12}
 
 @dataclass(frozen=True)
 class StoredSeries:
-    """``pixels`` are uint16 [k, j, i], one volume per b-value; value = stored × ``slope`` (1 if not rescaled).
+    """``pixels`` are uint16 [k, j, i], one volume per weighting; value = stored × ``slope`` (1 if not rescaled).
 
     ``window`` is centre and width in rescaled values.
     """
 
     plan: SeriesPlan
-    pixels: dict[int, NDArray[np.uint16]]
+    pixels: dict[Weighting, NDArray[np.uint16]]
     slope: float
     bits: int
     window: tuple[float, float]
 
     @property
     def instances(self) -> int:
-        """Number of slices over all b-values."""
+        """Number of slices over all weightings."""
         return sum(volume.shape[0] for volume in self.pixels.values())
 
 
@@ -44,11 +44,8 @@ def stored(acquired: Acquired, scanner: Scanner, gain: float) -> StoredSeries:
     elif scanner.vendor is Vendor.PHILIPS:
         slope = round(0.8 + 0.5 * (gain - 0.9), 5)
     top = 2**bits - 1
-    if any(weighting.direction for weighting in acquired.volumes):
-        raise ValueError("single diffusion directions are not written as DICOM yet; simulate the trace")
-    volumes = {weighting.b: volume for weighting, volume in acquired.volumes.items()}
-    pixels = {b: np.clip(np.rint(volume * counts), 0, top).astype(np.uint16) for b, volume in volumes.items()}
-    return StoredSeries(acquired.plan, pixels, slope, bits, window(pixels[min(pixels)], slope))
+    pixels = {w: np.clip(np.rint(volume * counts), 0, top).astype(np.uint16) for w, volume in acquired.volumes.items()}
+    return StoredSeries(acquired.plan, pixels, slope, bits, window(next(iter(pixels.values())), slope))
 
 
 def window(pixels: NDArray[np.uint16], slope: float) -> tuple[float, float]:
