@@ -21,12 +21,15 @@ paper's 160 × 192 × 160 grid. Weights start from He et al.'s normal distributi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from preprocessing.volume import Role
 
 SLOPE = 0.2
 DOWN_CONVOLUTIONS = (1, 2, 3, 3, 3)
@@ -45,6 +48,8 @@ class Head(StrEnum):
     """sigmoid(network): the paper's, and the reference."""
     RESIDUAL = "residual"
     """sigmoid(logit(low-dose) + network): starts as the low-dose image and learns only what the contrast adds."""
+    DIFFERENCE = "difference"
+    """sigmoid(logit(T1 + k·(low-dose − T1)) + network), k learned from 1 on: on top of the low-dose difference."""
 
 
 class ResidualBlock(nn.Module):
@@ -69,17 +74,27 @@ class ResidualBlock(nn.Module):
 class SynthesisNetwork(nn.Module):
     """From (batch, M, z, y, x) in [0, 1] to the virtual full dose (batch, 1, z, y, x) in [0, 1].
 
-    ``low_dose_channel`` is where the residual head finds the low-dose image among the inputs; None for inputs
-    without it, which only the paper's head can use.
+    ``low_dose_channel`` and ``t1_channel`` are where the other heads find those images among the inputs; None for
+    inputs without them, which only the paper's head can use.
     """
 
     def __init__(
-        self, inputs: int, channels: int, head: Head = Head.PAPER, low_dose_channel: int | None = None
+        self,
+        inputs: int,
+        channels: int,
+        head: Head = Head.PAPER,
+        low_dose_channel: int | None = None,
+        t1_channel: int | None = None,
     ) -> None:
         super().__init__()
-        if head is Head.RESIDUAL and (low_dose_channel is None or not 0 <= low_dose_channel < inputs):
-            raise ValueError(f"the residual head needs a low-dose channel among {inputs}, not {low_dose_channel}")
-        self.inputs, self.channels, self.head, self.low_dose_channel = inputs, channels, head, low_dose_channel
+        if head is not Head.PAPER and (low_dose_channel is None or not 0 <= low_dose_channel < inputs):
+            raise ValueError(f"the {head} head needs a low-dose channel among {inputs}, not {low_dose_channel}")
+        if head is Head.DIFFERENCE and (t1_channel is None or not 0 <= t1_channel < inputs):
+            raise ValueError(f"the difference head needs a T1 channel among {inputs}, not {t1_channel}")
+        self.inputs, self.channels, self.head = inputs, channels, head
+        self.low_dose_channel, self.t1_channel = low_dose_channel, t1_channel
+        if head is Head.DIFFERENCE:
+            self.k = nn.Parameter(torch.ones(()))
         widths = [channels * 2**level for level in range(len(DOWN_CONVOLUTIONS))]
         self.first = ResidualBlock(inputs, channels, DOWN_CONVOLUTIONS[0])
         self.down = nn.ModuleList(
@@ -107,7 +122,7 @@ class SynthesisNetwork(nn.Module):
                 nn.init.normal_(module.weight, std=math.sqrt(2 / (1 + SLOPE**2) / fan_in))
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        if self.head is Head.RESIDUAL:  # a small start: the first prediction is the low-dose image itself
+        if self.head is not Head.PAPER:  # a small start: the first prediction is the low-dose image itself
             with torch.no_grad():
                 self.last.weight.mul_(0.01)
 
@@ -133,10 +148,21 @@ class SynthesisNetwork(nn.Module):
 
     def forward(self, volumes: Tensor) -> Tensor:
         logit = self.features(volumes).float()
-        if self.low_dose_channel is not None and self.head is Head.RESIDUAL:
-            low_dose = volumes[:, self.low_dose_channel, None].float()
-            logit = logit + torch.logit(low_dose, SMALLEST_ODDS)
+        if self.low_dose_channel is not None and self.head is not Head.PAPER:
+            start = volumes[:, self.low_dose_channel, None].float()
+            if self.t1_channel is not None and self.head is Head.DIFFERENCE:
+                t1 = volumes[:, self.t1_channel, None].float()
+                start = t1 + self.k * (start - t1)
+            logit = logit + torch.logit(start, SMALLEST_ODDS)
         return torch.sigmoid(logit)
+
+
+def network_for(
+    roles: Sequence[Role], channels: int, head: Head = Head.PAPER
+) -> SynthesisNetwork:
+    """The network whose input channels are ``roles``, in this order."""
+    low_dose, t1 = (list(roles).index(role) if role in roles else None for role in (Role.LOW_DOSE, Role.T1))
+    return SynthesisNetwork(len(roles), channels, head, low_dose, t1)
 
 
 def parameter_count(network: nn.Module) -> int:

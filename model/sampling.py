@@ -8,12 +8,15 @@ things: ``draw`` is random, ``load`` and ``flip`` are not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.cohort import Cohort, Subject, SubjectRecord
+from model.intensity import Line, line_to_t1, on_t1_scale
+from preprocessing.volume import Role
 
 SPATIAL_AXES = (-3, -2, -1)
 FLIP_PROBABILITY = 0.5
@@ -59,10 +62,17 @@ def _draw_one(cohort: Cohort, seed: int, count: int, crop: int | None, lesion_sh
     return Example(record, (corner[0], corner[1], corner[2]), flipped)
 
 
-def load(cohort: Cohort, examples: tuple[Example, ...], crop: int | None) -> tuple[Tensor, Tensor]:
-    """The inputs (batch, M, z, y, x) and targets (batch, 1, z, y, x) of the crops, float16 on the CPU, not
-    flipped yet."""
+def load(
+    cohort: Cohort, examples: tuple[Example, ...], crop: int | None, *, shared_scale: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The inputs (batch, M, z, y, x) and targets (batch, 1, z, y, x) of the crops, on the CPU, not flipped yet; with
+    ``shared_scale`` the low dose is on T1's scale (``model.intensity``)."""
     pairs = [_cut(cohort.read(example.record), example.corner, crop) for example in examples]
+    if shared_scale:
+        pairs = [
+            (on_t1_scale(inputs, cohort.roles, _line(cohort, example.record)), target)
+            for (inputs, target), example in zip(pairs, examples, strict=True)
+        ]
     inputs, targets = zip(*pairs, strict=True)
     return torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
 
@@ -70,6 +80,14 @@ def load(cohort: Cohort, examples: tuple[Example, ...], crop: int | None) -> tup
 def _cut(subject: Subject, corner: tuple[int, int, int], crop: int | None) -> tuple[np.ndarray, np.ndarray]:
     window = tuple(slice(None) if crop is None else slice(start, start + crop) for start in corner)
     return np.asarray(subject.input[:, *window]), np.asarray(subject.target[None, *window])
+
+
+@lru_cache(maxsize=1024)
+def _line(cohort: Cohort, record: SubjectRecord) -> Line:
+    """Found on the whole brain, once for each subject."""
+    subject = cohort.read(record)
+    t1, low_dose = (np.asarray(subject.input[cohort.roles.index(role)]) for role in (Role.T1, Role.LOW_DOSE))
+    return line_to_t1(t1, low_dose, np.asarray(subject.brain))
 
 
 def flip(batch: Tensor, examples: tuple[Example, ...]) -> Tensor:

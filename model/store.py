@@ -1,8 +1,8 @@
 """A model folder: ``weights.safetensors``, ``card.json`` and ``README.md``; and the models that ship in this package.
 
-What decides the numbers, that is the weights, the roles of the input channels, C and the head, is all in
-``weights.safetensors`` (the last three in its metadata), so the SHA-256 of that one file is the model's digest. The
-card speaks about the weights, names them by that digest, and may be corrected without changing it.
+What decides the numbers, that is the weights, the roles of the input channels, C, the head and the intensity scale, is
+all in ``weights.safetensors`` (all but the weights in its metadata), so the SHA-256 of that one file is the model's
+digest. The card speaks about the weights, names them by that digest, and may be corrected without changing it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from model.card import ModelCard
-from model.network import Head, SynthesisNetwork
+from model.network import Head, SynthesisNetwork, network_for
 from preprocessing.volume import Role
 
 WEIGHTS = "weights.safetensors"
@@ -39,6 +39,8 @@ class Model:
     digest: str
     card: ModelCard
     device: torch.device
+    shared_scale: bool = False
+    """Whether the low dose is brought to T1's scale first (``model.intensity``)."""
 
     @classmethod
     def load(cls, folder: Path, device: str | None = None) -> Model:
@@ -53,38 +55,41 @@ class Model:
                 f"{path} is not the file that its card describes (SHA-256 {digest[:12]}…, card says "
                 f"{card.weights_sha256[:12]}…): copy the whole model folder again"
             )
-        network, roles = _read(path)
+        network, roles, shared_scale = _read(path)
         where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         network.to(where).eval().requires_grad_(False)
         network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's own types
-        return cls(network, roles, digest, card, where)
+        return cls(network, roles, digest, card, where, shared_scale)
 
 
-def write_weights(folder: Path, network: SynthesisNetwork, roles: tuple[Role, ...]) -> str:
+def write_weights(
+    folder: Path, network: SynthesisNetwork, roles: tuple[Role, ...], *, shared_scale: bool = False
+) -> str:
     """Write ``weights.safetensors`` and return its digest. Weights are stored as float16, half the size: half a unit in
     the eleventh bit is far below bf16's rounding at run time. Raises ValueError for a network of other inputs."""
     if len(roles) != network.inputs:
         raise ValueError(f"the network has {network.inputs} inputs, {len(roles)} roles were given: {', '.join(roles)}")
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
     described = {"roles": list(roles), "channels": network.channels, "head": network.head}
+    if shared_scale:
+        described["shared_scale"] = True
     content = save(tensors, {METADATA: json.dumps(described)})
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
-def _read(path: Path) -> tuple[SynthesisNetwork, tuple[Role, ...]]:
+def _read(path: Path) -> tuple[SynthesisNetwork, tuple[Role, ...], bool]:
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             described = json.loads(file.metadata()[METADATA])
             tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # not a dict
         roles = tuple(Role(role) for role in described["roles"])
-        low_dose = roles.index(Role.LOW_DOSE) if Role.LOW_DOSE in roles else None
-        network = SynthesisNetwork(len(roles), described["channels"], Head(described["head"]), low_dose)
+        network = network_for(roles, described["channels"], Head(described["head"]))
         network.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} holds no weights of this network ({error}); copy the model folder again") from error
-    return network, roles
+    return network, roles, bool(described.get("shared_scale", False))
 
 
 def model_folders(where: Path = SHIPPED) -> tuple[Path, ...]:

@@ -16,8 +16,10 @@ from itertools import combinations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from model.cohort import Mask
+from model.intensity import line_to_t1, on_t1_scale
 from model.sampling import SPATIAL_AXES
 from model.store import Model
 from preprocessing.volume import Role
@@ -58,18 +60,44 @@ def synthesise(
         )
     if not np.isfinite(inputs).all():
         raise ValueError("the input holds values that are not finite")
-    volume = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)).to(model.device)[None]
+    if model.shared_scale:
+        t1, low_dose = (inputs[model.roles.index(role)] for role in (Role.T1, Role.LOW_DOSE))
+        inputs = on_t1_scale(inputs, model.roles, line_to_t1(t1, low_dose, brain))
     half = not full_precision and multiplies_bf16(model.device)
+    mean, deviation = average_flips(model.network, inputs, half_precision=half, progress=progress)
+    virtual, uncertainty = (np.where(brain, result, np.float32(0)) for result in (mean, deviation))
+    return Synthesis(virtual, uncertainty, model.digest, model.roles)
+
+
+def average_flips(
+    network: nn.Module,
+    inputs: FloatArray,
+    *,
+    half_precision: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and standard deviation (divided by eight), each (z, y, x), of what ``network`` says to the eight flips of
+    ``inputs`` (M, z, y, x), flipped back. A network that tells the logarithm of a variance in a second channel has the
+    mean of that added to the variance over the flips. ``progress`` is told (flips done, 8) after each."""
+    device = next(network.parameters()).device
+    volume = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)).to(device)[None]
     answers = []
-    with torch.inference_mode(), torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+    with (
+        torch.inference_mode(),
+        torch.random.fork_rng(),
+        torch.autocast(device.type, torch.bfloat16, enabled=half_precision),
+    ):
         for done, axes in enumerate(FLIPS, start=1):
+            torch.manual_seed(done)  # for the dropout of a Bayesian network: the same input has the same answer
             flipped = torch.flip(volume, axes).contiguous(memory_format=torch.channels_last_3d)
-            answers.append(torch.flip(model.network(flipped), axes)[0, 0])
+            answers.append(torch.flip(network(flipped), axes)[0])
             if progress is not None:
                 progress(done, len(FLIPS))
-        deviation, mean = torch.std_mean(torch.stack(answers), dim=0, correction=0)
-    virtual, uncertainty = (np.where(brain, result.cpu().numpy(), np.float32(0)) for result in (mean, deviation))
-    return Synthesis(virtual, uncertainty, model.digest, model.roles)
+        told = torch.stack(answers)
+        deviation, mean = torch.std_mean(told[:, 0], dim=0, correction=0)
+        if told.shape[1] > 1:
+            deviation = (deviation.square() + told[:, 1].exp().mean(dim=0)).sqrt()
+    return mean.cpu().numpy(), deviation.cpu().numpy()
 
 
 def multiplies_bf16(device: torch.device) -> bool:

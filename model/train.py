@@ -1,5 +1,8 @@
 """Training, to be read in one sitting: the paper's L2 loss and Adam, flips on the device, half precision.
 
+``TrainingSettings`` also names what the paper does not do: other losses and heads, a shared intensity scale, the
+architectures of its rivals. Each is one switch, so that each can be tried alone on the same folds.
+
 A run lives in a folder: ``checkpoint.pt`` is written to a side file, synced and renamed into place, so a run that is
 killed goes on from its last checkpoint to the very numbers it would have reached (randomness depends on seed and
 step alone).
@@ -7,19 +10,23 @@ step alone).
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.cohort import Cohort
-from model.network import GRID_MULTIPLE, Head, SynthesisNetwork
+from model.losses import Loss, loss_of
+from model.network import GRID_MULTIPLE, Head, network_for
+from model.rival_networks import GongNetwork, KleesiekNetwork
 from model.sampling import draw, flip, load
 from preprocessing.volume import Role
 
@@ -29,13 +36,25 @@ SMALLEST_HALF_PRECISION_SIDE = 3 * GRID_MULTIPLE
 memory that was never written (measured on convolutions of 128 channels; three voxels and fp32 are right)."""
 
 
+class Architecture(StrEnum):
+    """Whose network is trained."""
+
+    BONE = "bone"
+    GONG = "gong"
+    KLEESIEK = "kleesiek"
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """The defaults are the paper's reference configuration (sections 2 and 3)."""
 
     roles: tuple[Role, ...] = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
     channels: int = 16
+    architecture: Architecture = Architecture.BONE
     head: Head = Head.PAPER
+    loss: Loss = Loss.L2
+    shared_scale: bool = False
+    """Bring the low dose to T1's intensity scale first (``model.intensity``)."""
     epochs: int = 300
     batch: int = 1
     """The paper states none."""
@@ -61,29 +80,54 @@ class TrainingSettings:
             raise ValueError(f"crop must be a multiple of {GRID_MULTIPLE}, not {self.crop}")
         if self.epochs < 1 or self.batch < 1:
             raise ValueError(f"epochs and batch must be at least 1, not {self.epochs} and {self.batch}")
+        for needed, why in self._needs():
+            if needed not in self.roles:
+                raise ValueError(f"{why} needs {needed} among the inputs, which are {', '.join(self.roles)}")
+
+    def _needs(self) -> list[tuple[Role, str]]:
+        needs = []
+        if self.head is not Head.PAPER or self.shared_scale or self.architecture is Architecture.GONG:
+            needs.append((Role.LOW_DOSE, "this head, scale or architecture"))
+        if self.head is Head.DIFFERENCE or self.shared_scale or self.loss is Loss.ENHANCEMENT:
+            needs.append((Role.T1, "this head, scale or loss"))
+        return needs
+
+    @property
+    def identity(self) -> str:
+        """All that decides the numbers, as JSON with sorted keys."""
+        content = asdict(self)
+        del content["checkpoint_seconds"]
+        return json.dumps(content, sort_keys=True)
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
     """Told after each step: ``step`` of ``steps`` are done, ``loss`` was this one's, ``seconds`` the time since the
-    start."""
+    start; ``network`` is the one in training, to be looked at and not changed."""
 
     step: int
     steps: int
     loss: float
     seconds: float
+    network: nn.Module
 
 
 class TrainingError(Exception):
     """A run that cannot start, go on, or that diverged; the message says what to do."""
 
 
-def new_network(settings: TrainingSettings) -> SynthesisNetwork:
+def new_network(settings: TrainingSettings) -> nn.Module:
     """The network that ``settings`` describe, its first weights decided by the seed."""
-    low_dose = settings.roles.index(Role.LOW_DOSE) if Role.LOW_DOSE in settings.roles else None
+    roles = settings.roles
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return SynthesisNetwork(len(settings.roles), settings.channels, settings.head, low_dose)
+        match settings.architecture:
+            case Architecture.BONE:
+                return network_for(roles, settings.channels, settings.head)
+            case Architecture.GONG:
+                return GongNetwork(len(roles), settings.channels, roles.index(Role.LOW_DOSE))
+            case Architecture.KLEESIEK:
+                return KleesiekNetwork(len(roles), settings.channels)
 
 
 def train(
@@ -91,7 +135,7 @@ def train(
     settings: TrainingSettings,
     out: Path,
     progress: Callable[[TrainingProgress], None] | None = None,
-) -> SynthesisNetwork:
+) -> nn.Module:
     """Train on every subject of ``cohort`` and return the network, on the CPU and in fp32. Goes on from the
     checkpoint in ``out`` if there is one. Raises TrainingError if that belongs to another run, or if the loss is no
     longer a number."""
@@ -106,10 +150,11 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = new_network(settings).to(device)
-    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's own types
+    if settings.architecture is not Architecture.GONG:
+        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's own types
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     steps = math.ceil(settings.epochs * len(cohort.subjects) / settings.batch)
-    run = {"cohort": cohort.digest, "settings": repr(settings)}
+    run = {"cohort": cohort.digest, "settings": settings.identity}
     begin = _resume(out / CHECKPOINT, run, network, optimiser)
 
     started = saved = time.monotonic()
@@ -125,12 +170,12 @@ def train(
             _save(out / CHECKPOINT, run, network, optimiser, step + 1)
             saved = time.monotonic()
         if progress is not None:
-            progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started))
+            progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started, network))
     return network.cpu().eval()
 
 
 def _step(
-    network: SynthesisNetwork,
+    network: nn.Module,
     optimiser: torch.optim.Optimizer,
     cohort: Cohort,
     settings: TrainingSettings,
@@ -138,14 +183,15 @@ def _step(
     device: torch.device,
 ) -> float:
     examples = draw(cohort, settings.seed, step, settings.batch, settings.crop, settings.lesion_share)
-    inputs, targets = (
-        flip(volumes.to(device).float(), examples) for volumes in load(cohort, examples, settings.crop)
-    )
+    loaded = load(cohort, examples, settings.crop, shared_scale=settings.shared_scale)
+    inputs, targets = (flip(volumes.to(device).float(), examples) for volumes in loaded)
     inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
     optimiser.zero_grad(set_to_none=True)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.half_precision):
+    with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=settings.half_precision):
+        torch.manual_seed(hash((settings.seed, step)) % 2**63)  # dropout, too, depends on seed and step alone
         virtual: Tensor = network(inputs)
-    loss = torch.mean((virtual - targets) ** 2)
+    t1 = inputs[:, settings.roles.index(Role.T1), None] if Role.T1 in settings.roles else None
+    loss = loss_of(settings.loss, virtual, targets, t1)
     loss.backward()  # type: ignore[no-untyped-call]
     if settings.gradient_limit is not None:
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_limit)
@@ -166,7 +212,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _resume(
-    path: Path, run: dict[str, str], network: SynthesisNetwork, optimiser: torch.optim.Optimizer
+    path: Path, run: dict[str, str], network: nn.Module, optimiser: torch.optim.Optimizer
 ) -> int:
     if not path.exists():
         return 0
@@ -181,7 +227,7 @@ def _resume(
 
 
 def _save(
-    path: Path, run: dict[str, str], network: SynthesisNetwork, optimiser: torch.optim.Optimizer, step: int
+    path: Path, run: dict[str, str], network: nn.Module, optimiser: torch.optim.Optimizer, step: int
 ) -> None:
     draft = path.with_suffix(".part")
     with draft.open("wb") as file:

@@ -31,7 +31,7 @@ def test_parameters_and_output_shape(inputs, channels, grid, parameters):
 @pytest.mark.parametrize("head", list(Head))
 def test_every_parameter_has_a_gradient(head):
     torch.manual_seed(0)
-    network = SynthesisNetwork(2, 8, head, low_dose_channel=1)
+    network = SynthesisNetwork(2, 8, head, low_dose_channel=1, t1_channel=0)
     virtual = network(torch.rand(2, 2, 32, 32, 32))
     torch.mean((virtual - 0.5) ** 2).backward()
     for name, parameter in network.named_parameters():
@@ -48,10 +48,11 @@ def test_activations_neither_vanish_nor_explode_at_the_start():
     assert 0.05 < spread < 20
 
 
-def test_residual_head_starts_as_the_low_dose_image():
+@pytest.mark.parametrize("head", [Head.RESIDUAL, Head.DIFFERENCE])
+def test_other_heads_start_as_the_low_dose_image(head):
     torch.manual_seed(0)
     low_dose = torch.rand(1, 1, 16, 16, 16)
-    network = SynthesisNetwork(2, 8, Head.RESIDUAL, low_dose_channel=1).eval()
+    network = SynthesisNetwork(2, 8, head, low_dose_channel=1, t1_channel=0).eval()
     with torch.inference_mode():
         virtual = network(torch.cat((torch.rand_like(low_dose), low_dose), dim=1))
     assert (virtual - low_dose).abs().mean() < 0.05
