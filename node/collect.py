@@ -5,10 +5,13 @@ A complete study and its workflow are committed in one transaction (shared engin
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -16,12 +19,14 @@ from node.associations import Associations
 from node.complete import hold_reasons, missing_roles, unusable
 from node.database import writing
 from node.engine import WorkStarter
-from node.header.instance import InstanceHeader
+from node.files import DataFolder
+from node.header.instance import HeaderError, InstanceHeader, scan
 from node.inputs import digest_inputs
+from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.settings import Settings
 from node.states import COLLECTING, State, move
-from node.tables import Event, Study, now
+from node.tables import Event, Instance, Series, Study, now
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +82,9 @@ class Collector:
     def _consider_safely(self, study_id: int) -> None:
         """One study that cannot be judged must not keep the others waiting: it becomes FAILED, with the reason."""
         try:
+            if self._is_open(study_id):
+                return
+            read_headers(self._engine, DataFolder(self._settings.node.data), study_id)
             with writing(self._engine) as session:
                 self._consider(session, session.get_one(Study, study_id))
         except SQLAlchemyError:
@@ -88,6 +96,10 @@ class Collector:
                 study.unjudged = False
                 if State(study.state) in COLLECTING:
                     move(session, study, State.FAILED, f"cannot be judged: {type(error).__name__}: {error}")
+
+    def _is_open(self, study_id: int) -> bool:
+        with Session(self._engine) as session:
+            return self._associations.is_open(session.get_one(Study, study_id).key)
 
     def _consider(self, session: Session, study: Study) -> None:
         if self._associations.is_open(study.key):
@@ -117,6 +129,8 @@ class Collector:
 
 def judge(session: Session, study: Study, settings: Settings) -> None:
     """Give every series its role and write down what the study still lacks."""
+    for instance in _unread(session, study.id):  # those that came a moment ago
+        instance.header = scan(settings.node.data / instance.path).to_json()
     facts = study_facts(study)
     decisions = identify(facts, settings.roles)
     for series in study.series:
@@ -126,6 +140,32 @@ def judge(session: Session, study: Study, settings: Settings) -> None:
     study.held = [*hold_reasons(facts), *unusable(decisions, facts)]
     study.missing = list(missing_roles(decisions, facts, settings.completeness.required))
     study.missing_optional = list(missing_roles(decisions, facts, settings.completeness.optional))
+
+
+def read_headers(engine: Engine, data: DataFolder, study_id: int) -> None:
+    """Read what the receiver had no time for, while nobody has to wait: it takes milliseconds for each instance.
+
+    One that cannot be read is left to ``judge``, which says so.
+    """
+    with Session(engine) as session:
+        unread = [(instance.id, data.root / instance.path) for instance in _unread(session, study_id)]
+    for first in range(0, len(unread), _HEADERS_AT_ONCE):
+        headers: dict[int, dict[str, Any]] = {}
+        for instance_id, path in unread[first : first + _HEADERS_AT_ONCE]:
+            with contextlib.suppress(HeaderError, OSError):
+                headers[instance_id] = scan(path).to_json()
+        with writing(engine) as session:
+            for instance_id, header in headers.items():
+                session.execute(update(Instance).where(Instance.id == instance_id).values(header=header))
+
+
+def _unread(session: Session, study_id: int) -> Sequence[Instance]:
+    return session.scalars(
+        select(Instance).join(Series).where(Series.study_id == study_id, is_unread()).order_by(Instance.id)
+    ).all()
+
+
+_HEADERS_AT_ONCE = 50
 
 
 def study_facts(study: Study) -> list[SeriesFacts]:

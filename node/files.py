@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,44 @@ def write_durably(data: bytes, final: Path, incoming: Path) -> None:
         _sync_folder(final.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class Folders:
+    """Folders below ``root`` that are there and will be after a crash; for many threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.Lock()
+        self._durable: set[Path] = set()
+
+    def make(self, folder: Path) -> None:
+        """Have the folder, its entry and those of the folders above it on the disk. Raises OSError.
+
+        Another thread may have made it a moment ago without having fsynced it: only what went through here is known to
+        be durable.
+        """
+        if folder in self._durable:
+            return
+        with self._lock:
+            folder.mkdir(parents=True, exist_ok=True)
+            above = folder
+            while above != self._root and above not in self._durable:
+                above = above.parent
+                _sync_folder(above)
+            if len(self._durable) > _REMEMBERED_FOLDERS:
+                self._durable.clear()
+            self._durable.add(folder)
+
+    def sync(self, folder: Path) -> None:
+        """Have the entries of the folder on the disk. Raises OSError; a folder that is gone is made at the next try."""
+        try:
+            _sync_folder(folder)
+        except OSError:
+            self._durable.discard(folder)
+            raise
+
+
+_REMEMBERED_FOLDERS = 10_000
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -16,8 +16,8 @@ from node.associations import Associations
 from node.collect import Collector
 from node.database import writing
 from node.engine import WorkStarter, workflow_id
-from node.header.instance import scan
-from node.receive import record_instance
+from node.receive import Arrival, record
+from node.receive.header_scan import identify_with_pydicom
 from node.settings import Settings, load_settings
 from node.states import State, TransitionError
 from node.tables import Instance, Study
@@ -47,7 +47,9 @@ def receive(engine: Engine, tmp_path: Path, *datasets: Dataset) -> None:
         dataset.save_as(path, enforce_file_format=True)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with writing(engine) as session:
-            record_instance(session, scan(path), digest, "x", 1, "PACS@there")
+            with path.open("rb") as source:
+                identity = identify_with_pydicom(source.fileno())
+            record(session.connection(), [Arrival(identity, digest, str(path), 1, "PACS@there")], {})
 
 
 class Association:

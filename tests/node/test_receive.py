@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,9 @@ from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.commit import Reports
-from node.files import safe_name, write_durably
+from node.files import safe_name
 from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, Receiver
+from node.receive.incoming import Incoming
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Study
 from tests.mr_slices import STUDY, mr_slice
@@ -218,11 +220,11 @@ def test_a_study_is_open_while_its_association_is_and_finished_by_a_release(rece
 def test_a_connection_that_breaks_while_an_instance_is_stored_leaves_nothing_open(
     receiver, associations, settings, engine, monkeypatch
 ):
-    def slow(*arguments: object) -> None:
+    def slow(incoming: Incoming) -> None:
         time.sleep(1.5)
-        write_durably(*arguments)
+        os.fsync(incoming.descriptor)
 
-    monkeypatch.setattr("node.receive.write_durably", slow)
+    monkeypatch.setattr(Incoming, "complete", slow)
     association = associate(settings)
     threading.Timer(0.5, association.abort).start()
     association.send_c_store(mr_slice("t1", 1))

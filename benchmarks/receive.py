@@ -1,0 +1,306 @@
+"""How fast the node receives, and in how much memory, beside what a site would run instead.
+
+    python -m benchmarks.receive [--rounds 3] [--associations 1 4 16] [--only orthanc node]
+    python -m benchmarks.receive --instances 100000 --associations 4 --only node --every 10000
+    python -m benchmarks.receive --gigabyte
+
+592 MR instances of about 130 KB go from DCMTK's storescu over loopback to each receiver in turn, every time into an
+empty folder of the same disk. A cell is one such transfer; the cells of a round are interleaved, so that what else the
+machine does falls on all alike, and the median over the rounds is printed: instances/s, the ratio to Orthanc's, CPU
+milliseconds of the receiver for each instance, and the most memory it ever held (VmHWM).
+
+* ``storescp``: DCMTK's, nothing durable
+* ``orthanc``: Debian's Orthanc with its default settings
+* ``pynetdicom``: as its own storescp does, the dataset decoded and saved, nothing durable
+* ``node``: our receiver as `quarterdose run` starts it: fsynced files, committed rows
+* ``stock``: the same with ``receiver.fast_lane = false``
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedMRImageStorage
+
+from tests.conftest import free_port, require, write_config
+from tests.mr_slices import mr_slice
+
+AE_TITLE = "QUARTERDOSE"
+CONTESTANTS = ("storescp", "orthanc", "pynetdicom", "stock", "node")
+_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one transfer showed. ``cpu_ms``: user and system time of the receiver for each instance."""
+
+    rate: float
+    cpu_ms: float
+    peak_mb: float
+
+
+def write_instances(folder: Path, count: int) -> list[Path]:
+    """MR slices of 256 × 256 with the header of a usual scanner, about 130 KB each."""
+    rng = np.random.default_rng(1)
+    paths = []
+    for number in range(1, count + 1):
+        pixels = rng.integers(0, 4096, (256, 256), np.uint16)
+        dataset = mr_slice(f"series {number // 200}", number, Rows=256, Columns=256, PixelData=pixels.tobytes())
+        _fill(dataset)
+        path = folder / f"{number:06d}.dcm"
+        dataset.save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return paths
+
+
+def _fill(dataset: Dataset) -> None:
+    """What scanners write besides: some forty more elements, a code sequence and a private block."""
+    for keyword in ("StationName", "InstitutionName", "ManufacturerModelName", "ProtocolName", "SequenceName",
+                    "StudyDescription", "BodyPartExamined", "PatientPosition", "SoftwareVersions", "TransmitCoilName",
+                    "DeviceSerialNumber", "ReceiveCoilName", "InPlanePhaseEncodingDirection"):  # fmt: skip
+        setattr(dataset, keyword, "VALUE")
+    for keyword in ("ImagingFrequency", "EchoNumbers", "MagneticFieldStrength", "SpacingBetweenSlices", "SAR",
+                    "NumberOfPhaseEncodingSteps", "EchoTrainLength", "PercentSampling", "PercentPhaseFieldOfView",
+                    "PixelBandwidth", "dBdt", "SliceLocation", "PatientWeight"):  # fmt: skip
+        setattr(dataset, keyword, 3)
+    for keyword in ("StudyTime", "SeriesTime", "ContentTime"):
+        setattr(dataset, keyword, "101010.123")
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "12738006", "SCT", "Brain"
+    dataset.AnatomicRegionSequence = [code]
+    block = dataset.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+    for offset in range(8, 24):
+        block.add_new(offset, "LO", "private value")
+
+
+# The receivers. Each gets an empty folder and a port, and gives the process that holds the port.
+
+
+def storescp(folder: Path, port: int) -> list[str]:
+    return [require("storescp"), "-od", str(folder), "+xa", "--fork", "-pdu", "131072", str(port)]
+
+
+def orthanc(folder: Path, port: int) -> list[str]:
+    settings = {
+        "StorageDirectory": str(folder), "IndexDirectory": str(folder), "DicomPort": port, "DicomAet": AE_TITLE,
+        "HttpServerEnabled": False,
+    }  # fmt: skip
+    (folder / "orthanc.json").write_text(json.dumps(settings))
+    return [require("Orthanc"), str(folder / "orthanc.json")]
+
+
+def pynetdicom(folder: Path, port: int) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.stock_pynetdicom", str(folder), str(port)]
+
+
+def node(folder: Path, port: int, fast_lane: str = "true") -> list[str]:
+    config = write_config(folder, fast_lane=fast_lane, calling_ae_titles='["STORESCU"]')
+    lines = config.read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if line.startswith("port ="))
+    lines[place] = f"port = {port}"
+    config.write_text("\n".join(lines))
+    return [sys.executable, "-m", "benchmarks.receive", "--serve", str(config)]
+
+
+def stock(folder: Path, port: int) -> list[str]:
+    return node(folder, port, "false")
+
+
+def serve(config: Path) -> None:
+    """Our receiver alone, in this process, as the node runs it in a process of its own."""
+    from node.associations import Associations
+    from node.commit import Reports
+    from node.database import open_database, ready
+    from node.receive import Receiver
+    from node.settings import load_settings
+
+    settings = load_settings(config)
+    engine = open_database(settings)
+    ready(engine)
+    receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine))
+    receiver.start()
+    signal.sigwait({signal.SIGTERM})
+    receiver.stop()
+    os._exit(0)
+
+
+@contextlib.contextmanager
+def running(name: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """Start a contestant; gives its port and process id once it listens."""
+    port = free_port()
+    command = {"storescp": storescp, "orthanc": orthanc, "pynetdicom": pynetdicom, "stock": stock, "node": node}[name](
+        folder, port
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    end = time.monotonic() + _START_SECONDS
+    try:
+        while not _listens(port):
+            assert process.poll() is None, f"{name} ended: {(folder / 'log').read_text()[-2000:]}"
+            assert time.monotonic() < end, f"{name} does not listen after {_START_SECONDS:g} s"
+            time.sleep(0.05)
+        time.sleep(0.5)
+        yield port, process.pid
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def send(port: int, files: list[Path], associations: int) -> float:
+    """Send the files over so many associations at once, one storescu each; returns the seconds it took."""
+    storescu = require("storescu")
+    shares = [files[n::associations] for n in range(associations)]
+    begin = time.perf_counter()
+    senders = [
+        subprocess.Popen(
+            [storescu, "-aec", AE_TITLE, "127.0.0.1", str(port), *map(str, share)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )
+        for share in shares
+    ]  # fmt: skip
+    for sender in senders:
+        _, error = sender.communicate()
+        assert sender.returncode == 0 and b"E:" not in error, error.decode()[-2000:]
+    return time.perf_counter() - begin
+
+
+def measure(name: str, files: list[Path], associations: int, space: Path) -> Cell:
+    """One transfer into an empty folder."""
+    with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder)) as (port, process):
+        before = _cpu_seconds(process)
+        seconds = send(port, files, associations)
+        # Children that ended (storescp forks one for each association) count once they are waited for.
+        return Cell(len(files) / seconds, 1e3 * (_cpu_seconds(process) - before) / len(files), _peak_mb(process))
+
+
+def _cpu_seconds(process: int) -> float:
+    numbers = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, numbers[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def _peak_mb(process: int) -> float:
+    [line] = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
+
+
+def table(names: list[str], files: list[Path], associations: list[int], rounds: int, space: Path) -> None:
+    """Print the medians: a row for each contestant, its cells by the number of associations."""
+    cells: dict[tuple[str, int], list[Cell]] = {}
+    for number in range(rounds):
+        for count in associations:
+            for name in names:
+                cells.setdefault((name, count), []).append(measure(name, files, count, space))
+                cell = cells[name, count][-1]
+                print(f"round {number + 1}: {name} × {count}: {cell.rate:.0f}/s", file=sys.stderr, flush=True)
+    print(f"{len(files)} instances of {files[0].stat().st_size / 1e3:.0f} KB, median of {rounds}")
+    print(f"{'':12}" + "".join(f"{f'{count} association(s)':>44}" for count in associations))
+    print(f"{'':12}" + f"{'inst/s':>11}{'× Orthanc':>11}{'CPU ms':>11}{'MB':>11}" * len(associations))
+    for name in names:
+        row = f"{name:12}"
+        for count in associations:
+            found = cells[name, count]
+            rate = statistics.median(cell.rate for cell in found)
+            rival = [cell.rate for cell in cells.get(("orthanc", count), [])]
+            ratio = f"{rate / statistics.median(rival):.2f}" if rival else "-"
+            cpu = statistics.median(cell.cpu_ms for cell in found)
+            row += f"{rate:11.0f}{ratio:>11}{cpu:11.2f}{max(cell.peak_mb for cell in found):11.0f}"
+        print(row)
+
+
+def long_run(name: str, files: list[Path], associations: int, total: int, every: int, space: Path) -> None:
+    """Print rate and memory after each ``every`` of ``total`` instances: both should stay flat.
+
+    storescu gives every instance a new SOP Instance UID, and now and then a new series and study.
+    """
+    with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder)) as (port, process):
+        done = 0
+        while done < total:
+            begin, sent = time.perf_counter(), 0
+            while sent < every:
+                _send_invented(port, files, associations)
+                sent += len(files)
+            done += sent
+            rate = sent / (time.perf_counter() - begin)
+            print(f"{done:8d} instances: {rate:6.0f}/s, peak {_peak_mb(process):.0f} MB", flush=True)
+
+
+def _send_invented(port: int, files: list[Path], associations: int) -> None:
+    command = [require("storescu"), "-aec", AE_TITLE, "+IP", "+IS", "+IR", "+II", "127.0.0.1", str(port)]
+    shares = [files[n::associations] for n in range(associations)]
+    senders = [subprocess.Popen([*command, *map(str, share)], stdout=subprocess.DEVNULL) for share in shares]
+    assert [sender.wait() for sender in senders] == [0] * associations
+
+
+def gigabyte(name: str, space: Path) -> None:
+    """Print the peak memory while one Enhanced MR instance of 1 GB comes in."""
+    with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder)) as (port, process):
+        path = Path(folder) / "large.dcm"
+        frames = 1 << 11
+        dataset = mr_slice("large", 1, Rows=512, Columns=512, PixelData=b"", NumberOfFrames=frames)
+        dataset.SOPClassUID = EnhancedMRImageStorage
+        dataset.PixelData = bytes(512 * 512 * 2 * frames)
+        dataset.save_as(path, enforce_file_format=True)
+        del dataset
+        seconds = send(port, [path], 1)
+        megabytes = path.stat().st_size / 1e6
+        print(f"{name}: {megabytes:.0f} MB in {seconds:.1f} s, peak {_peak_mb(process):.0f} MB resident")
+
+
+def main() -> None:
+    """Parse the command line and print what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--instances", type=int, default=592)
+    parser.add_argument("--associations", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
+    parser.add_argument("--every", type=int, default=0, help="a long run: print after so many instances")
+    parser.add_argument("--gigabyte", action="store_true", help="one Enhanced MR instance of 1 GB, and the memory")
+    parser.add_argument("--folder", type=Path, default=None, help="where to receive; the disk that is measured")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.serve:
+        serve(chosen.serve)
+    space = Path(tempfile.mkdtemp(prefix="receive-", dir=chosen.folder))
+    try:
+        if chosen.gigabyte:
+            for name in chosen.only:
+                gigabyte(name, space)
+            return
+        sent = space / "sent"
+        sent.mkdir()
+        files = write_instances(sent, min(chosen.instances, 592))
+        if chosen.every:
+            long_run(chosen.only[0], files, chosen.associations[0], chosen.instances, chosen.every, space)
+        else:
+            table(chosen.only, files, chosen.associations, chosen.rounds, space)
+    finally:
+        shutil.rmtree(space)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Receiving: from a connection to an instance that is on disk, fsynced, and has its row.
+
+The path of an instance: server (a connection) → admission (may it?) → fast_lane and pdu_stream (PDUs) → command (which
+request) → incoming (its file) → header_scan (what it is) → store (instance or quarantine) → group_commit and record
+(its row) → the answer.
+"""
+
+from node.receive.receiver import STORAGE_CLASSES, Receiver
+from node.receive.record import Arrival, record
+from node.receive.store import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SUCCESS
+
+__all__ = [
+    "CANNOT_UNDERSTAND", "DOES_NOT_MATCH_SOP_CLASS", "OUT_OF_RESOURCES", "STORAGE_CLASSES", "SUCCESS", "Arrival",
+    "Receiver", "record",
+]  # fmt: skip

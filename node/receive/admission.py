@@ -1,0 +1,77 @@
+"""Who may open an association, and how many at once (DICOM PS3.8 section 9.3.4)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from pynetdicom.association import Association
+
+from node.settings import Settings
+
+PERMANENT, TRANSIENT = 1, 2
+_BY_USER, _BY_PRESENTATION = 1, 3
+_CONNECTIONS_WITHOUT_ASSOCIATION = 64
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21), and the same for a person."""
+
+    result: int
+    source: int
+    reason: int
+    why: str
+
+
+class Admission:
+    """Counts the associations that stand. Many threads ask; an association that has ended no longer counts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._node = settings.node
+        self._receiver = settings.receiver
+        self._lock = threading.Lock()
+        self._admitted: list[Association] = []
+
+    def admit(self, association: Association) -> Refusal | None:
+        """Give the association that has just been requested a slot, or the reason why it gets none."""
+        request, address = association.requestor.primitive, association.requestor.address
+        refusal = self._stranger(request.called_ae_title.strip(), request.calling_ae_title.strip(), address)
+        if refusal is not None:
+            return refusal
+        with self._lock:
+            refusal = self._too_many(request.calling_ae_title.strip())
+            if refusal is None:
+                self._admitted.append(association)
+        return refusal
+
+    def leave(self, association: Association) -> None:
+        """It has ended. Telling it twice, or of one that was never admitted, is harmless."""
+        with self._lock:
+            self._admitted = [one for one in self._admitted if one is not association]
+
+    @property
+    def most_connections(self) -> int:
+        """Connections at once, with or without an association: beyond, they are closed before they say anything."""
+        return self._receiver.maximum_associations + _CONNECTIONS_WITHOUT_ASSOCIATION
+
+    def _stranger(self, called: str, calling: str, address: str) -> Refusal | None:
+        if called != self._node.ae_title:
+            why = f"called AE title {called!r}, but this node is {self._node.ae_title!r}"
+            return Refusal(PERMANENT, _BY_USER, 7, why)
+        callers = self._receiver.calling_ae_titles
+        if calling in callers or f"{calling}@{address}" in callers:
+            return None
+        why = f"calling AE title {calling!r} at {address}: this node takes from {', '.join(callers)}"
+        return Refusal(PERMANENT, _BY_USER, 3, f"{why} (receiver.calling_ae_titles)")
+
+    def _too_many(self, calling: str) -> Refusal | None:
+        self._admitted = [one for one in self._admitted if one.is_alive()]
+        if len(self._admitted) >= self._receiver.maximum_associations:
+            why = f"there are {len(self._admitted)} associations already (receiver.maximum_associations)"
+            return Refusal(TRANSIENT, _BY_PRESENTATION, 2, why)
+        of_peer = sum(one.requestor.primitive.calling_ae_title.strip() == calling for one in self._admitted)
+        if of_peer >= self._receiver.maximum_associations_per_peer:
+            why = f"{calling!r} has {of_peer} associations already (receiver.maximum_associations_per_peer)"
+            return Refusal(TRANSIENT, _BY_PRESENTATION, 2, why)
+        return None

@@ -1,0 +1,271 @@
+"""The fast lane: an association served by one thread, the data of its C-STOREs going straight from socket to file.
+
+pynetdicom's upper layer state machine, negotiation and services do everything else; its own reader, which runs in a
+second thread, passes every PDU through queues and collects whole data sets in memory, is not started. This thread reads
+the PDUs and hands them over one by one. P-DATA of a C-STORE request never gets there: each fragment goes to the
+instance's file as it comes.
+
+This touches pynetdicom's inside (``DULServiceProvider``, ``Association.run_reactor``) and belongs to version 3.0.4, to
+which it is pinned. ``receiver.fast_lane = false`` leaves all of it to pynetdicom; tests/node/receive/test_fast_lane.py
+holds the two to the same answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom._globals import MODE_ACCEPTOR
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+
+from node.receive.command import StoreRequest, store_request, store_response
+from node.receive.incoming import Incoming
+from node.receive.lane import Lane
+from node.receive.pdu_stream import P_DATA_TF, BrokenStreamError, Pdu, PduStream
+
+log = logging.getLogger(__name__)
+
+_LONGEST_COMMAND = 1 << 16
+_LONGEST_OTHER_MESSAGE = 16 << 20  # a query or a report, which pynetdicom collects in memory
+_FAREWELL_SECONDS = 1.0  # for the peer to close the connection after the last PDU
+_INVALID = "Evt19"  # PS3.8 table 9-10: unrecognised or invalid PDU received
+_CLOSED = "Evt17"  # transport connection closed
+
+
+class SteppedDul(DULServiceProvider):  # type: ignore[misc] # pynetdicom is not typed
+    """pynetdicom's upper layer without its thread: whoever gives it something to do also has it done."""
+
+    def __init__(self, association: Association) -> None:
+        super().__init__(association)
+        self.lock = threading.RLock()
+
+    def send_pdu(self, primitive: Any) -> None:
+        with self.lock:
+            super().send_pdu(primitive)
+            self.step()
+
+    def take(self, pdu: Pdu) -> None:
+        """Have the state machine act on a PDU that came. Raises what pynetdicom raises on impossible ones."""
+        with self.lock:
+            try:
+                decoded, event = self._decode_pdu(bytearray(pdu.content))
+            except Exception as error:  # noqa: BLE001 - pynetdicom's decoder meets whatever the network sends
+                log.warning("a PDU cannot be decoded: %s", error)
+                self.event_queue.put(_INVALID)
+            else:
+                self._recv_pdu.put(decoded)
+                self.event_queue.put(event)
+            self.step()
+
+    def happened(self, event: str) -> None:
+        """Have the state machine act on an event of PS3.8 table 9-10."""
+        with self.lock:
+            self.event_queue.put(event)
+            self.step()
+
+    def step(self) -> None:
+        """Act on all that waits."""
+        with self.lock:
+            while not self.event_queue.empty() or self._process_recv_primitive():
+                try:
+                    event = self.event_queue.get(block=False)
+                except queue.Empty:  # pragma: no cover - nobody else takes events
+                    return
+                self.state_machine.do_action(event)
+
+
+class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is not typed
+    """An acceptor's association. ``start`` it once its socket is set."""
+
+    is_established: bool
+    is_aborted: bool
+    is_released: bool
+    _kill: bool
+
+    def __init__(self, ae: ApplicationEntity, lane: Lane) -> None:
+        super().__init__(ae, MODE_ACCEPTOR)
+        self.dul: SteppedDul = SteppedDul(self)
+        self.acse_timeout = lane.request_seconds
+        self.network_timeout = lane.timeout_seconds
+        self._lane = lane
+        self._command = bytearray()
+        self._request: StoreRequest | None = None
+        self._incoming: Incoming | None = None
+        self._handed_over = 0  # bytes of the message that pynetdicom is collecting
+
+    def run_reactor(self) -> None:
+        """The thread: the request, then one PDU after the other until the end."""
+        self._started_dul = True
+        self._dul_ready.set()
+        try:
+            stream = PduStream(self.dul.socket.socket, self._lane.maximum_pdu, self._lane.timeout_seconds)
+            self._negotiate(stream)
+            while self.is_established:
+                self._serve(stream)
+            self._farewell(stream)
+        except Exception as error:
+            # A connection that breaks is daily business; anything else is a fault of ours and shown in full.
+            expected = isinstance(error, OSError | BrokenStreamError)
+            log.log(
+                logging.INFO if expected else logging.ERROR, "association with %s ended: %s", self.requestor.address,
+                error or type(error).__name__, exc_info=None if expected else error,
+            )  # fmt: skip
+        finally:
+            self._close()
+
+    def _negotiate(self, stream: PduStream) -> None:
+        self.dul.step()  # the connection is open
+        pdu = stream.next(within_seconds=self._lane.request_seconds)
+        if pdu is None:
+            return
+        self.dul.take(pdu)
+        primitive = self.dul.receive_pdu(wait=False)
+        if primitive is None:
+            return  # no A-ASSOCIATE-RQ: the state machine has answered
+        self.requestor.primitive = primitive
+        evt.trigger(self, evt.EVT_REQUESTED, {})
+        if not self.is_aborted and not self.is_rejected and not self._kill:
+            self.acse.negotiate_association()
+
+    def _serve(self, stream: PduStream) -> None:
+        try:
+            pdu = stream.next()
+        except (BrokenStreamError, TimeoutError) as error:
+            self._abort_for(error)
+            return
+        if pdu is None:
+            self.dul.happened(_CLOSED)
+        elif pdu.kind == P_DATA_TF:
+            try:
+                self._take_data(pdu.content)
+            except BrokenStreamError as error:
+                self._abort_for(error)
+                return
+        else:
+            self.dul.take(pdu)
+        self._attend()
+
+    def _abort_for(self, error: Exception) -> None:
+        log.warning("association with %s aborted: %s", self.requestor.address, error)
+        if self.dul.state_machine.current_state == "Sta6":
+            self.dul.happened(_INVALID)
+        self._attend()
+
+    def _attend(self) -> None:
+        """What pynetdicom's own reactor does between two looks."""
+        while self.is_established:
+            context_id, message = self.dimse.get_msg(block=False)
+            if message is None:
+                break
+            self._serve_request(message, context_id)
+        if self.is_established and self.acse.is_release_requested():
+            self.acse.send_release(is_response=True)
+            self.is_released, self.is_established = True, False
+            evt.trigger(self, evt.EVT_RELEASED, {})
+        elif self.acse.is_aborted():
+            self.dul.receive_pdu(wait=False)
+            self.is_aborted, self.is_established = True, False
+            evt.trigger(self, evt.EVT_ABORTED, {})
+        if self._kill:
+            self.is_established = False
+
+    # P-DATA: each PDU holds presentation data values, each a fragment of a command set or of a data set
+    # (PS3.8 section 9.3.5 and annex E).
+
+    def _take_data(self, content: memoryview) -> None:
+        position, end = 6, len(content)
+        while position < end:
+            if position + 6 > end:
+                raise BrokenStreamError("a P-DATA-TF PDU ends in the middle of a presentation data value")
+            length, context_id, control = _VALUE(content, position)
+            if length < 2 or position + 4 + length > end:
+                raise BrokenStreamError(f"a presentation data value claims {length} bytes")
+            self._take_fragment(context_id, control, content[position + 6 : position + 4 + length])
+            position += 4 + length
+
+    def _take_fragment(self, context_id: int, control: int, fragment: memoryview) -> None:
+        is_command, is_last = control & 1, control & 2
+        if self.dimse.message is not None:
+            self._hand_over(context_id, control, fragment)
+        elif self._request is not None:
+            if is_command or context_id != self._request.context_id:
+                raise BrokenStreamError("a data set is interrupted by another message")
+            self._incoming.write(fragment)  # type: ignore[union-attr]
+            if is_last:
+                self._answer()
+        elif is_command:
+            self._command += fragment
+            if len(self._command) > _LONGEST_COMMAND:
+                raise BrokenStreamError(f"a command set of more than {_LONGEST_COMMAND} bytes")
+            if is_last:
+                self._begin(context_id)
+        else:
+            raise BrokenStreamError("a data set comes without its command")
+
+    def _begin(self, context_id: int) -> None:
+        """The command set is there: a C-STORE in order is ours, everything else is pynetdicom's."""
+        command, self._command = bytes(self._command), bytearray()
+        context = self._accepted_cx.get(context_id)
+        request = store_request(command, context_id)
+        if request is None or context is None or context.abstract_syntax != request.sop_class_uid:
+            self._handed_over = 0
+            self._hand_over(context_id, 3, memoryview(command))
+            return
+        self._request = request
+        self._incoming = self._lane.open(request, str(context.transfer_syntax[0]))
+
+    def _answer(self) -> None:
+        request, incoming = self._request, self._incoming
+        self._request = self._incoming = None
+        answer = self._lane.keep(self, request, incoming)  # type: ignore[arg-type]
+        with self.dul.lock:
+            if self.is_established:
+                self.dul.socket.send(store_response(request, answer))  # type: ignore[arg-type]
+
+    def _hand_over(self, context_id: int, control: int, fragment: memoryview) -> None:
+        self._handed_over += len(fragment)
+        if self._handed_over > _LONGEST_OTHER_MESSAGE:
+            raise BrokenStreamError(f"a message of more than {_LONGEST_OTHER_MESSAGE} bytes that stores nothing")
+        primitive = P_DATA()
+        primitive.presentation_data_value_list = [(context_id, bytes((control,)) + bytes(fragment))]
+        try:
+            self.dimse.receive_primitive(primitive)
+        except Exception as error:
+            # A command set that cannot be decoded, has no Command Field, or an unknown one.
+            raise BrokenStreamError(f"a message cannot be understood: {error or type(error).__name__}") from error
+        self.dul.step()  # it may have found the message invalid
+
+    def _farewell(self, stream: PduStream) -> None:
+        """The last PDU is out: let the peer close first, as PS3.8 wants it, but not for ever."""
+        if self.dul.state_machine.current_state != "Sta13":
+            return
+        try:
+            while stream.next(within_seconds=_FAREWELL_SECONDS) is not None:
+                pass
+        except (OSError, BrokenStreamError):
+            return  # closed here and now
+
+    def _close(self) -> None:
+        if self._incoming is not None:
+            self._incoming.close()
+        if not self.is_released and not self.is_aborted:
+            self.is_aborted = True
+        self.is_established = False
+        self._kill = True
+        connection = self.dul.socket
+        if connection is not None and connection.socket is not None:
+            raw = connection.socket
+            connection._shutdown_socket()
+            raw.close()
+        evt.trigger(self, evt.EVT_CONN_CLOSE, {"address": self.requestor.address_info.as_tuple})
+
+
+_VALUE: Callable[..., tuple[int, int, int]] = struct.Struct(">IBB").unpack_from

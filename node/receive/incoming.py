@@ -1,0 +1,94 @@
+"""One data set on its way to the disk: written as it arrives, so that 1 GB takes no more memory than one slice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import uuid
+from pathlib import Path
+
+from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+
+PREAMBLE = bytes(128) + b"DICM"
+
+
+class Incoming:
+    """A temporary file of a unique name with File Meta Information (PS3.10 section 7.1) and the data set as sent.
+
+    ``content_start``: where the data set begins; ``digest``: its SHA-256, hex, once it is complete. An OSError while
+    writing is kept for ``complete``: the rest of the data set has to be read from the network all the same.
+    """
+
+    def __init__(self, folder: Path, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+        self.transfer_syntax_uid = transfer_syntax_uid
+        head = PREAMBLE + file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        self.content_start = self.size = len(head)
+        self._hash = hashlib.sha256()
+        self._error: OSError | None = None
+        self.path = folder / uuid.uuid4().hex
+        self.descriptor = -1
+        try:
+            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            self._put(head)
+        except OSError as error:
+            self._fail(error)
+
+    @property
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def write(self, fragment: memoryview | bytes) -> None:
+        """The next bytes of the data set."""
+        if self._error is not None:
+            return
+        try:
+            self._put(fragment)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._hash.update(fragment)
+        self.size += len(fragment)
+
+    def complete(self) -> None:
+        """Everything has come: onto the disk with it. Raises OSError when that fails now or has failed before."""
+        if self._error is not None:
+            raise self._error
+        os.fsync(self.descriptor)
+
+    def move_to(self, final: Path) -> None:
+        """Give the file its name. Raises OSError. The entry is durable once its folder is fsynced."""
+        self.path.replace(final)
+
+    def close(self) -> None:
+        """Let go of the file, and remove it when it has not been moved."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+            self.path.unlink(missing_ok=True)
+
+    def _put(self, data: memoryview | bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self.descriptor, view) :]
+
+    def _fail(self, error: OSError) -> None:
+        self._error = error
+        self.close()  # at once: the disk is full, say
+
+
+def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """File Meta Information as explicit little endian. The UIDs must be ASCII of at most 64 characters."""
+    elements = b"".join((
+        struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01",
+        _short(0x0002, b"UI", sop_class_uid), _short(0x0003, b"UI", sop_instance_uid),
+        _short(0x0010, b"UI", transfer_syntax_uid), _short(0x0012, b"UI", PYNETDICOM_IMPLEMENTATION_UID),
+        _short(0x0013, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION),
+    ))  # fmt: skip
+    return struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(elements)) + elements
+
+
+def _short(element: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    value += (b"\x00" if vr == b"UI" else b" ") * (len(value) % 2)
+    return struct.pack("<HH2sH", 0x0002, element, vr, len(value)) + value

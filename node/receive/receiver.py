@@ -1,0 +1,173 @@
+"""The listener: a Storage SCP whose success means durable (DICOM PS3.4 Annex B)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, AllTransferSyntaxes
+from pynetdicom import AE, evt
+from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+from pynetdicom.events import Event as NetworkEvent
+from pynetdicom.sop_class import Verification
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from node.associations import Associations
+from node.commit import Reports
+from node.commitment_services import CommitmentServices
+from node.files import DataFolder
+from node.receive.admission import Admission
+from node.receive.command import StoreRequest
+from node.receive.lane import Lane, sender_of
+from node.receive.server import Server
+from node.receive.store import Store
+from node.settings import Settings
+from node.tables import Event
+
+log = logging.getLogger(__name__)
+
+# What a brain MRI study is made of; configuration adds to it (receiver.extra_sop_classes).
+STORAGE_CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
+)
+
+# Service class application information of a Storage SCP (PS3.4 table B.3-2): all attributes are kept (level 2), bit
+# by bit (digital signature level 3), none is coerced.
+_STORES_EVERYTHING = b"\x02\x00\x03\x00\x00\x00"
+_ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
+
+
+class Receiver:
+    """The listener. ``on_closed`` is called after each association has ended; ``reports`` hears what destinations say
+    about the storage commitments we asked them for."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, associations: Associations, on_closed: Callable[[], None],
+        reports: Reports,
+    ) -> None:
+        self._associations = associations
+        self._settings = settings
+        self._engine = engine
+        self._on_closed = on_closed
+        self._commitments = CommitmentServices(settings, engine, reports)
+        self._admission = Admission(settings)
+        receiver = settings.receiver
+        store = Store(engine, DataFolder(settings.node.data), int(receiver.minimum_free_gb * 1e9))
+        self._lane = Lane(
+            receiver.maximum_pdu, receiver.network_timeout_seconds, receiver.request_timeout_seconds,
+            store, associations,
+        )  # fmt: skip
+        self._ae = self._application_entity()
+
+    def start(self) -> None:
+        """Listen; returns at once. Raises OSError when the address cannot be had."""
+        receiver = self._settings.receiver
+        server = Server(
+            self._ae, (receiver.host, receiver.port), list(self._handlers()),
+            lane=self._lane if receiver.fast_lane else None,
+            most=self._admission.most_connections, timeout_seconds=receiver.network_timeout_seconds,
+        )  # fmt: skip
+        server.start()
+
+    def stop(self) -> None:
+        """Stop listening and abort what is open: a sender keeps what was not acknowledged."""
+        self._commitments.stop()
+        self._ae.shutdown()
+
+    def _application_entity(self) -> AE:
+        receiver = self._settings.receiver
+        ae = AE(self._settings.node.ae_title)
+        ae.maximum_pdu_size = receiver.maximum_pdu
+        ae.maximum_associations = _ANY_NUMBER
+        ae.acse_timeout = receiver.request_timeout_seconds
+        ae.network_timeout = ae.dimse_timeout = receiver.network_timeout_seconds
+        ae.add_supported_context(Verification)
+        self._commitments.add_to(ae)
+        for sop_class in self._storage_classes():
+            ae.add_supported_context(sop_class, _transfer_syntaxes())
+        return ae
+
+    def _storage_classes(self) -> tuple[str, ...]:
+        return (*STORAGE_CLASSES, *self._settings.receiver.extra_sop_classes)
+
+    def _handlers(self) -> Iterator[evt.EventHandlerType]:
+        yield from (
+            (evt.EVT_CONN_OPEN, self._opened),
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_ASYNC_OPS, lambda event: (1, 1)),  # one at a time, whatever was proposed (PS3.7 D.3.3.3)
+            (evt.EVT_SOP_EXTENDED, self._extended),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_RELEASED, self._released),
+            (evt.EVT_CONN_CLOSE, self._closed),
+        )
+        yield from self._commitments.handlers
+
+    # pynetdicom calls the handlers below in a thread of the association.
+
+    def _opened(self, event: NetworkEvent) -> None:
+        self._associations.opened(event.assoc)
+
+    def _requested(self, event: NetworkEvent) -> None:
+        refusal = self._admission.admit(event.assoc)
+        if refusal is not None:
+            event.assoc.acse.send_reject(refusal.result, refusal.source, refusal.reason)
+            event.assoc.is_rejected = True
+            event.assoc.kill()
+            self._note(sender_of(event.assoc), "association refused", refusal.why)
+
+    def _accepted(self, event: NetworkEvent) -> None:
+        for context in event.assoc.rejected_contexts:
+            name = UID(context.abstract_syntax).name
+            self._note(
+                sender_of(event.assoc),
+                f"{name} is not accepted",
+                f"to store SOP class {context.abstract_syntax} here, add it to receiver.extra_sop_classes",
+            )
+
+    def _extended(self, event: NetworkEvent) -> dict[UID, bytes]:
+        return {uid: _STORES_EVERYTHING for uid in event.app_info if uid in self._storage_classes()}
+
+    def _released(self, event: NetworkEvent) -> None:
+        self._admission.leave(event.assoc)
+        self._associations.released(event.assoc)
+        self._on_closed()
+
+    def _closed(self, event: NetworkEvent) -> None:
+        self._admission.leave(event.assoc)
+        self._associations.closed(event.assoc)
+        self._on_closed()
+
+    def _store(self, event: NetworkEvent) -> Dataset:
+        """A whole C-STORE request that pynetdicom has read: without the fast lane, and where that one is in doubt."""
+        asked = event.request
+        request = StoreRequest(
+            event.context.context_id, asked.MessageID, str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID)
+        )
+        incoming = self._lane.open(request, str(event.context.transfer_syntax))
+        incoming.write(asked.DataSet.getvalue())
+        answer = self._lane.keep(event.assoc, request, incoming)
+        response = Dataset()
+        response.Status = answer.status
+        if answer.comment:
+            response.ErrorComment = answer.short_comment
+        return response
+
+    def _note(self, who: str, what: str, why: str) -> None:
+        log.warning("%s: %s: %s", who, what, why)
+        try:
+            with Session(self._engine) as session, session.begin():
+                session.add(Event(study_id=None, who=who, what=what, why=why))
+        except SQLAlchemyError as error:
+            log.error("the event could not be written: %s", error)
+
+
+def _transfer_syntaxes() -> list[str]:
+    """Every transfer syntax there is: instances are stored as received."""
+    return [str(uid) for uid in dict.fromkeys([*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes])]

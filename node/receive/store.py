@@ -1,0 +1,137 @@
+"""Storing one instance that has come in whole: the answer says success only for what is durable (PS3.4 Annex B)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom import dcmread
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from node.database import writing
+from node.files import DataFolder, Folders, safe_name
+from node.header.instance import HeaderError
+from node.receive.group_commit import GroupCommit
+from node.receive.header_scan import Identity, identify
+from node.receive.incoming import Incoming
+from node.receive.record import Arrival, Ledger
+from node.tables import Quarantined
+
+log = logging.getLogger(__name__)
+
+# PS3.4 table B.2-1
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+DOES_NOT_MATCH_SOP_CLASS = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+_HEAD = 1 << 20  # as much of a broken data set is looked through for the study that it claims
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A C-STORE's status, and the Error Comment (0000,0902) that says why."""
+
+    status: int
+    comment: str = ""
+
+    @property
+    def short_comment(self) -> str:
+        """The comment as it fits: ASCII, 64 characters (PS3.7 Annex C)."""
+        return self.comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:64]
+
+
+class Store:
+    """Takes what associations bring, from many threads."""
+
+    def __init__(self, engine: Engine, data: DataFolder, minimum_free_bytes: int) -> None:
+        self._engine = engine
+        self._data = data
+        self._minimum_free = minimum_free_bytes
+        self._folders = Folders(data.root)
+        self._commits = GroupCommit(Ledger(engine, data, self._folders).write)
+        self._folders.make(data.incoming)
+
+    def open(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
+        """Where one data set is to be written."""
+        return Incoming(self._data.incoming, sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+
+    def keep(self, incoming: Incoming, sop_class_uid: str, sender: str, brings: Callable[[str], None]) -> Answer:
+        """Make a whole data set durable, as an instance of its study or in quarantine. It is closed in any case.
+
+        ``brings`` is told the study's key before the instance is stored.
+        """
+        try:
+            self._check_space()
+            incoming.complete()
+            return self._keep(incoming, sop_class_uid, sender, brings)
+        except (OSError, SQLAlchemyError) as error:
+            # Disk full, database gone: the sender keeps the instance and tries again.
+            log.error("an instance from %s was not stored: %s", sender, error)
+            what = error.strerror if isinstance(error, OSError) and error.strerror else "database not available"
+            return Answer(OUT_OF_RESOURCES, what)
+        finally:
+            incoming.close()
+
+    def _check_space(self) -> None:
+        disk = os.statvfs(self._data.root)
+        free = disk.f_bavail * disk.f_frsize
+        if free < self._minimum_free:
+            raise OSError(28, f"less than {self._minimum_free >> 20} MB free on the disk")
+
+    def _keep(self, incoming: Incoming, announced: str, sender: str, brings: Callable[[str], None]) -> Answer:
+        digest = incoming.digest
+        try:
+            identity = identify(incoming.descriptor, incoming.content_start, incoming.transfer_syntax_uid)
+        except HeaderError as error:
+            return self._quarantine(incoming, CANNOT_UNDERSTAND, sender, str(error), _claimed_study(incoming))
+        study = identity.study_instance_uid
+        if identity.truncated:
+            reason = "the pixel data end early: truncated"
+            return self._quarantine(incoming, CANNOT_UNDERSTAND, sender, reason, study)
+        if identity.sop_class_uid != announced:
+            reason = f"announced as SOP class {announced}, but the dataset says {identity.sop_class_uid}"
+            return self._quarantine(incoming, DOES_NOT_MATCH_SOP_CLASS, sender, reason, study)
+        brings(safe_name(study))
+        self._commits.commit(self._arrival(incoming, identity, digest, sender))
+        return Answer(SUCCESS)
+
+    def _arrival(self, incoming: Incoming, identity: Identity, digest: str, sender: str) -> Arrival:
+        study_key, series_key = safe_name(identity.study_instance_uid), safe_name(identity.series_instance_uid)
+        path = self._data.received(study_key, series_key, identity.sop_instance_uid, digest)
+        self._folders.make(path.parent)
+        incoming.move_to(path)
+        relative = path.relative_to(self._data.root).as_posix()
+        return Arrival(identity, digest, relative, incoming.size, sender)
+
+    def _quarantine(self, incoming: Incoming, status: int, sender: str, reason: str, claimed_study: str) -> Answer:
+        digest = incoming.digest
+        path = self._data.quarantined(digest)
+        self._folders.make(path.parent)
+        incoming.move_to(path)
+        self._folders.sync(path.parent)
+        log.warning("quarantined an instance from %s: %s", sender, reason)
+        with writing(self._engine) as session:
+            if session.scalar(select(Quarantined.id).where(Quarantined.digest == digest)) is None:
+                relative = path.relative_to(self._data.root).as_posix()
+                session.add(
+                    Quarantined(
+                        digest=digest, path=relative, size=incoming.size, sender=sender, reason=reason,
+                        claimed_study=claimed_study,
+                    )
+                )  # fmt: skip
+        return Answer(status, reason)
+
+
+def _claimed_study(incoming: Incoming) -> str:
+    """The study that a broken dataset says it belongs to, as far as it can be read at all."""
+    head = BytesIO(os.pread(incoming.descriptor, _HEAD, 0))
+    try:
+        dataset = dcmread(head, specific_tags=["StudyInstanceUID"], stop_before_pixels=True, force=True)
+        return str(dataset.get("StudyInstanceUID", ""))
+    except Exception:  # noqa: BLE001 - it is broken, in whatever way; the reason is known already
+        return ""
