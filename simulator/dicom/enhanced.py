@@ -30,6 +30,18 @@ from simulator.protocol import Kind, SeriesPlan, Weighting
 from simulator.scanner import Vendor
 
 
+# XA30 states these in every frame, though they are the same in all; dcm2niix joins the volumes by where they stand.
+REPEATED_BY_SIEMENS = (
+    "MREchoSequence",
+    "MRAveragesSequence",
+    "MRImageFrameTypeSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "FrameVOILUTSequence",
+    "PixelValueTransformationSequence",
+)
+
+
 def write_enhanced(examination: Examination, series: StoredSeries, folder: Path) -> list[Path]:
     """``0001.dcm`` with every slice as a frame; Philips and GE add all volumes to it, Siemens writes a file for each.
 
@@ -69,8 +81,14 @@ def _write_file(examination: Examination, series: StoredSeries, instance: int, f
     groups = shared_groups(series, scanner, tags, began)
     if plan.injections:
         ds.ContrastBolusAgentSequence, groups.ContrastBolusUsageSequence = _contrast(examination, series)
+    frames = _frames(examination, series, began, first_volume=instance)
+    if scanner.vendor is Vendor.SIEMENS:
+        for name in REPEATED_BY_SIEMENS:
+            repeated = groups.pop(name)
+            for frame in frames:
+                frame[name] = repeated
     ds.SharedFunctionalGroupsSequence = [groups]
-    ds.PerFrameFunctionalGroupsSequence = _frames(examination, series, began, first_volume=instance)
+    ds.PerFrameFunctionalGroupsSequence = frames
     _dimensions(ds, examination, series)
     add_slice_count(ds, scanner.vendor, plan)
     if scanner.vendor is Vendor.SIEMENS:
