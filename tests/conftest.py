@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from collections.abc import Callable
@@ -26,16 +27,28 @@ ConfigMaker = Callable[..., Path]
 
 
 def write_config(where: Path, /, **lines: object) -> Path:
-    """The shipped config.toml in the folder ``where``, on free ports, with some ``key = value`` lines replaced."""
+    """The shipped config.toml in the folder ``where``, on free ports, with some ``key = value`` lines replaced.
+
+    A key that several tables have is named with its table: ``delivery__timeout_seconds=1``.
+    """
     path = where / "config.toml"
     text = (ROOT / "config.toml").read_text()
     text = text.replace("port = 11112", f"port = {free_port()}").replace("port = 11113", f"port = {free_port()}")
-    for key, value in lines.items():
-        old = [line for line in text.splitlines() if line.split("=")[0].strip() == key]
-        assert len(old) == 1, f"{key} stands {len(old)} times in config.toml"
-        text = text.replace(old[0], f"{key} = {value}")
-    path.write_text(text)
+    written = text.splitlines()
+    for name, value in lines.items():
+        table, _, key = name.rpartition("__")
+        found = [
+            number for number, line in enumerate(written)
+            if line.split("=")[0].strip() == key and table in ("", _table_of(written, number))
+        ]  # fmt: skip
+        assert len(found) == 1, f"{name} stands {len(found)} times in config.toml"
+        written[found[0]] = f"{key} = {value}"
+    path.write_text("\n".join(written) + "\n")
     return path
+
+
+def _table_of(lines: list[str], number: int) -> str:
+    return next((line.strip("[] ") for line in reversed(lines[:number]) if re.match(r"\[+[\w.]+\]+$", line)), "")
 
 
 @pytest.fixture

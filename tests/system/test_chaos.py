@@ -18,6 +18,7 @@ from node.sender import Outgoing, SendError
 from node.states import State
 from node.tables import Delivery, Instance, Study
 from simulator.archive.faults import Faults
+from simulator.archive.send import Peer
 from simulator.archive.server import Archive
 from tests.conftest import ConfigMaker
 from tests.system.node_process import NodeProcess
@@ -37,10 +38,13 @@ def delivery_state(engine: Engine) -> str | None:
 
 
 def test_a_study_survives_a_kill_in_every_phase(make_config: ConfigMaker, glioma: list[Path], tmp_path: Path):
-    config = make_config(required='["t1", "flair", "low_dose"]', recovery_attempts=10, first_retry_seconds=1.0)
+    config = make_config(
+        required='["t1", "flair", "low_dose"]', recovery_attempts=10, delivery__first_retry_seconds=1.0
+    )
     node = NodeProcess(config)
     engine = open_database(node.settings)
-    archive = Archive("PACS", node.settings.destination[0].port, tmp_path / "archive")
+    known = Peer(node.settings.node.ae_title, "127.0.0.1", node.settings.receiver.port)
+    archive = Archive("PACS", node.settings.destination[0].port, tmp_path / "archive", peers=[known])
     # The last answer is held back, so that there is a moment between sending and knowing.
     archive.order(Faults(hang_seconds=3.0))
     with archive:
@@ -65,7 +69,7 @@ def test_a_study_survives_a_kill_in_every_phase(make_config: ConfigMaker, glioma
     assert len(_instances(engine)) == len(glioma), "none missing, none twice"
     assert [series["kind"] for series in report["derived"]] == ["enhanced_mr"]
     [delivery] = report["derived"][0]["deliveries"]
-    assert delivery["state"] == "SENT"
+    assert delivery["state"] == "COMMITTED"
     assert archive.received() == {delivery["sop_instance_uid"]: 1}
 
 

@@ -40,7 +40,9 @@ def test_the_demonstration_runs_against_a_real_orthanc(make_config: ConfigMaker,
 def test_a_real_patient_goes_through_orthanc_and_back_though_it_is_down_for_a_minute(
     make_config: ConfigMaker, glioma: list[Path], tmp_path: Path
 ):
-    config = make_config(required='["t1", "flair", "low_dose"]', first_retry_seconds=2.0, longest_retry_seconds=5.0)
+    config = make_config(
+        required='["t1", "flair", "low_dose"]', delivery__first_retry_seconds=2.0, delivery__longest_retry_seconds=5.0
+    )
     with NodeProcess(config) as node:
         place = node.settings.destination[0]
         orthanc = OrthancProcess(
@@ -60,7 +62,9 @@ def test_a_real_patient_goes_through_orthanc_and_back_though_it_is_down_for_a_mi
             eventually(lambda: node.study(key)["state"] == State.DELIVERED, 60, every=0.5)
             report = node.study(key)
             held = orthanc.instances(report["study_instance_uid"])
-            ours = report["derived"][0]["deliveries"][0]["sop_instance_uid"]
+            [delivery] = report["derived"][0]["deliveries"]
+            assert delivery["state"] == "COMMITTED", "Orthanc answered the request for storage commitment"
+            ours = delivery["sop_instance_uid"]
             [found] = [instance for instance in held if instance["MainDicomTags"]["SOPInstanceUID"] == ours]
             virtual = dcmread(BytesIO(orthanc.get_bytes(f"/instances/{found['ID']}/file")))
             time.sleep(5)  # longer than Orthanc's stable age: had it routed our own series back, it would be here
