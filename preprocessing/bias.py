@@ -2,8 +2,9 @@
 
 The mathematics is that of ITK's filter: in turns, sharpen the histogram of the corrected log image by Wiener
 deconvolution with a Gaussian, and fit cubic B-splines to what the sharpening removed, on a lattice that doubles from
-level to level. The image is first averaged to a grid of 4 mm, since the field is smooth; and as the voxels lie on a
-regular grid, the scattered-data fit (Lee et al. 1997) and the evaluation fall apart into three small matrix products.
+level to level. The field is smooth, so one voxel every 4 mm is enough; not a mean over 4 mm, which blurs tissues into
+each other (rms error 0.026 instead of 0.021 on T1). As the voxels lie on a regular grid, the scattered-data fit
+(Lee et al. 1997) and the evaluation fall apart into three small matrix products.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def correct_bias(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
 
     ``brain`` [k, j, i] has the volume's shape; the field is fitted inside it and continues smoothly outside. Not for
     diffusion: correcting each b-value by its own field shifts the ADC by several per cent.
-    Raises ``BiasError`` when no voxel in the mask is above zero.
+    Raises ``BiasError`` when no voxel in the mask is above zero, or the mask is a few voxels.
     """
     array = torch.from_numpy(np.ascontiguousarray(volume.array))
     inside = torch.from_numpy(np.ascontiguousarray(brain)) & (array > 0)
@@ -54,10 +55,13 @@ def log_bias_field(array: Tensor, inside: Tensor, spacing: Sequence[float]) -> T
     k, j, i. The result's mean over the mask is zero.
     """
     factors = [max(1, min(round(GRID / step), length)) for step, length in zip(spacing, array.shape, strict=True)]
-    coarse, weight = _averaged(array, inside, factors)
+    thinned = tuple(_every(factor) for factor in factors)
+    weight = inside[thinned].to(array.dtype)
     seen = weight.flatten().nonzero().squeeze(1)
-    log_image = coarse.flatten()[seen].log()
-    position = [_centres(length, factor) for length, factor in zip(array.shape, factors, strict=True)]
+    if len(seen) == 0:
+        raise BiasError("the brain mask is smaller than a few millimetres: check the brain extraction")
+    log_image = array[thinned].flatten()[seen].log()
+    position = [_position(length, factor) for length, factor in zip(array.shape, factors, strict=True)]
     lattice = array.new_zeros((4, 4, 4))
     field = torch.zeros_like(log_image)
     for level in range(LEVELS):
@@ -74,7 +78,7 @@ def log_bias_field(array: Tensor, inside: Tensor, spacing: Sequence[float]) -> T
             if change.std() <= TOLERANCE * change.mean():
                 break
     spans = 2 ** (LEVELS - 1)
-    full = _along_axes(lattice, [_basis(_centres(length, 1), spans).to(array) for length in array.shape])
+    full = _along_axes(lattice, [_basis(_position(length, 1), spans).to(array) for length in array.shape])
     return full - full[inside].mean()
 
 
@@ -112,7 +116,7 @@ def _expectation(counts: Tensor, low: Tensor, step: Tensor) -> Tensor:
 
 
 class _Splines:
-    """Cubic B-splines over a grid of voxels, some of which count; ``bases`` are (voxels, splines) along k, j, i."""
+    """Cubic B-splines over a grid of voxels, those of ``weight`` 1 being known; ``bases`` are (voxels, splines) along k, j, i."""
 
     def __init__(self, bases: list[Tensor], weight: Tensor) -> None:
         self.bases = bases
@@ -122,7 +126,7 @@ class _Splines:
         self.total = _along_axes(weight, self.squares)
 
     def fitted(self, values: Tensor) -> Tensor:
-        """The lattice that approximates ``values`` (Lee et al. 1997, equation 5, with a weight for each voxel)."""
+        """The lattice that approximates ``values`` where ``weight`` is 1 (Lee et al. 1997, equation 5)."""
         found = _along_axes(values * self.weight, self.cubes)
         return torch.where(self.total > 0, found / self.total, 0)
 
@@ -139,20 +143,13 @@ def _along_axes(array: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     return array
 
 
-def _averaged(array: Tensor, inside: Tensor, factors: list[int]) -> tuple[Tensor, Tensor]:
-    """The mean of the voxels inside each block of ``factors``, and the share of the block that they fill."""
-    padding = [n for size, factor in zip(array.shape[::-1], factors[::-1], strict=True) for n in (0, -size % factor)]
-    counted = functional.pad(inside.to(array.dtype), padding)
-    values = functional.pad(torch.where(inside, array, 0), padding)
-    share, mean = (functional.avg_pool3d(one[None, None], factors)[0, 0] for one in (counted, values))
-    return torch.where(share > 0, mean / share.clamp(min=1e-6), 0), share
+def _position(length: int, factor: int) -> Tensor:
+    """Where every ``factor``-th voxel lies along an axis of ``length`` voxels, as a share 0 … 1."""
+    return torch.arange(length, dtype=torch.float64)[_every(factor)] / max(length - 1, 1)
 
 
-def _centres(length: int, factor: int) -> Tensor:
-    """Where the middles of blocks of ``factor`` voxels lie along an axis of ``length`` voxels, as a share 0 … 1."""
-    blocks = -(-length // factor)
-    centre = torch.arange(blocks, dtype=torch.float64) * factor + (factor - 1) / 2
-    return (centre / max(length - 1, 1)).clamp(max=1)
+def _every(factor: int) -> slice:
+    return slice(factor // 2, None, factor)
 
 
 def _basis(position: Tensor, spans: int) -> Tensor:
