@@ -14,13 +14,14 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from model.cohort import Cohort
@@ -100,6 +101,19 @@ class TrainingSettings:
         return json.dumps(content, sort_keys=True)
 
 
+def settings_from(given: Mapping[str, Any]) -> TrainingSettings:
+    """Settings from names and values, which may be texts. Raises ValueError naming what is unknown or does not fit."""
+    names = [field.name for field in fields(TrainingSettings)]
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise ValueError(f"there is no setting {', '.join(unknown)}: choose from {', '.join(names)}")
+    try:
+        return TypeAdapter(TrainingSettings).validate_python(dict(given))
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']} (not {one['input']!r})" for one in error.errors())
+        raise ValueError("; ".join(wrong)) from error
+
+
 @dataclass(frozen=True)
 class TrainingProgress:
     """Told after each step: ``step`` of ``steps`` are done, ``loss`` was this one's, ``seconds`` the time since the
@@ -143,7 +157,7 @@ def train(
         raise TrainingError(f"{cohort.folder} has no subject to train on")
     cohort = cohort.with_roles(settings.roles)
     side = settings.crop or min(cohort.read(cohort.subjects[0]).brain.shape)
-    if settings.half_precision and side < SMALLEST_HALF_PRECISION_SIDE:
+    if settings.architecture is Architecture.BONE and settings.half_precision and side < SMALLEST_HALF_PRECISION_SIDE:
         raise TrainingError(
             f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: turn it off"
         )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from node.actions import UnknownStudyError
-from node.cli import cohorts, database, demonstration, network, retrieving, running, simulation, studies
+from node.cli import cohorts, database, demonstration, network, retrieving, running, simulation, studies, training
 from node.database import DatabaseError
 from node.engine import AlreadyRunningError
 from node.errors import CommandError
@@ -30,6 +30,7 @@ running.add_to(app)
 demonstration.add_to(app)
 simulation.add_to(app)
 network.add_to(app)
+training.add_to(app)
 retrieving.add_to(app)
 app.add_typer(studies.app, name="studies")
 app.add_typer(cohorts.app, name="cohort")

@@ -43,17 +43,17 @@ def add(
     ] = None,
     from_node: Annotated[
         bool,
-        typer.Option("--from-node", help="This node's studies that have a full-dose series; prepared now: minutes each."),
+        typer.Option("--from-node", help="This node's studies that have a full dose; prepared now, minutes each."),
     ] = False,
     role: Annotated[
-        list[Role] | None, typer.Option(help="An input that every subject must have; repeat it. Default: the paper's four.")
+        list[Role] | None, typer.Option(help="An input that every subject must have; repeat it. Default: all four.")
     ] = None,
     reject: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A file of sessions to leave out: a name and why on each line."),
     ] = None,
     shrink: Annotated[
-        int, typer.Option(min=1, help="Voxels this many times as wide, to rehearse on a small machine; 1 is the paper's.")
+        int, typer.Option(min=1, help="Voxels this many times as wide, to rehearse on a small machine.")
     ] = 1,
     config: Config = DEFAULT,
 ) -> None:
@@ -103,8 +103,9 @@ def show(cohort: Folder, as_json: AsJson = False) -> None:
         return
     console = Console()
     console.print(
-        f"{len(content['subjects'])} subjects of {content['anatomies']} anatomies; inputs {', '.join(content['roles'])}; "
-        f"voxels of {content['voxel_mm']:g} mm, {content['shape']}\ndigest {content['digest']}",
+        f"{len(content['subjects'])} subjects of {content['anatomies']} anatomies; "
+        f"inputs {', '.join(content['roles'])}; voxels of {content['voxel_mm']:g} mm, {content['shape']}\n"
+        f"digest {content['digest']}",
         highlight=False,
     )
     _print("subjects", ("name", "patient", "anatomy", "lesions", "lesion_ml", "brain_ml"), content["subjects"], console)

@@ -1,0 +1,254 @@
+"""`quarterdose train`, `validate`, `ablate` and `scale`: the paper's tables and figures, one command each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from node.cli.cohorts import reported
+from preprocessing.volume import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from model.crossvalidate import CrossValidation, Happening, Plan
+    from model.tables import Table
+    from model.train import TrainingProgress, TrainingSettings
+
+_FOUR = [Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE]
+CohortFolder = Annotated[Path, typer.Argument(help="A cohort's folder.", exists=True, file_okay=False)]
+Out = Annotated[Path, typer.Option("--out", help="The folder for what is made.")]
+Runs = Annotated[
+    Path | None, typer.Option("--runs", help="Where trained folds are kept and shared; default: runs/ in --out.")
+]
+Roles = Annotated[list[Role], typer.Option("--role", help="An input; repeat it. Default: the paper's four.")]
+Channels = Annotated[int, typer.Option("--channels", "-C", min=1, help="C, the channels of the first feature map.")]
+Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training subjects.")]
+Precision = Annotated[str, typer.Option(help="bf16 or fp32.")]
+Seed = Annotated[int, typer.Option(min=0, help="Decides folds, first weights, order and flips.")]
+Folds = Annotated[int, typer.Option(min=2, help="How many.")]
+Also = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE",
+        help="Another setting of TrainingSettings in model/train.py: batch, crop, lesion_share, learning_rate, "
+        "cosine_decay, gradient_limit, head, loss, shared_scale, checkpoint_seconds. Repeat it.",
+    ),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    for command in (train, validate, ablate, scale):
+        app.command()(command)
+
+
+def train(
+    cohort: CohortFolder,
+    out: Out,
+    role: Roles = _FOUR,
+    channels: Channels = 16,
+    epochs: Epochs = 300,
+    precision: Precision = "bf16",
+    seed: Seed = 0,
+    also: Also = None,
+    hold_out: Annotated[
+        list[str] | None, typer.Option(help="An anatomy that judges instead of training; repeat it.")
+    ] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write scalars to OUT/watch/tensorboard.")] = False,
+) -> None:
+    """Train one network and write it as a model folder. Killed, the same call goes on to the same numbers.
+
+    OUT/run holds the checkpoint, OUT/watch a preview after 1, 2, 4, 8 … epochs, OUT/model the weights and their card.
+    """
+    with reported():
+        from model.cohort import Cohort
+        from model.finish import write_model
+        from model.train import train as train_network
+        from model.watch import Watch
+
+        settings = _settings(role, channels, epochs, precision, seed, also)
+        training, held_out = Cohort.open(cohort).split(hold_out or [])
+        watch = Watch(training, settings, out / "watch", tensorboard=tensorboard)
+        with _bar() as bar:
+            task = bar.add_task("training", total=None, doing="")
+
+            def told(progress: TrainingProgress) -> None:
+                doing = f"step {progress.step} of {progress.steps}, loss {progress.loss:.2e}"
+                bar.update(task, total=progress.steps, completed=progress.step, doing=doing)
+                watch(progress)
+
+            train_network(training, settings, out / "run", told)
+            bar.update(task, doing="judging")
+            card = write_model(out / "model", out / "run", training, held_out, settings)
+    Console().print(Markdown(card.markdown()))
+    typer.echo(f"the model is in {out / 'model'}")
+
+
+def validate(
+    cohort: CohortFolder,
+    out: Out,
+    method: Annotated[
+        list[str],
+        typer.Option(help="paper, nothing, linear, linear4, gong, kleesiek, residual, difference, huber, enhancement, "
+                     "ssim, shared-scale; or rivals, variants. Repeat it."),
+    ] = ["paper", "nothing", "linear", "linear4"],  # noqa: B006  # typer reads it once
+    folds: Folds = 5,
+    runs: Runs = None,
+    role: Roles = _FOUR,
+    channels: Channels = 16,
+    epochs: Epochs = 300,
+    precision: Precision = "bf16",
+    seed: Seed = 0,
+    also: Also = None,
+) -> None:
+    """Cross-validate methods on the same folds: the paper's figures, what a radiologist asks, and Figure 3.
+
+    OUT/validate.md, .csv and .tex hold the tables, OUT/subjects.csv every number, OUT/figure3-*.png the pictures.
+    """
+    with reported():
+        from dataclasses import replace
+
+        from model import report
+        from model.contenders import contenders
+        from model.crossvalidate import cross_validate
+        from model.pictures import figure_3, telling
+        from model.tables import write_tables
+
+        settings = _settings(role, channels, epochs, precision, seed, also)
+        plan = _plan(cohort, runs or out / "runs", folds, seed)
+        drawn = telling(plan.cohort)
+        plan = replace(plan, drawn=frozenset(drawn))
+        results = []
+        with _following() as told:
+            for contender in contenders(method, settings):
+                results.append(cross_validate(plan, contender, told))
+                Console().print(f"{results[-1].contender.name}: {', '.join(str(run) for run in results[-1].runs)}",
+                                highlight=False, soft_wrap=True, style="dim")  # fmt: skip
+        tables = [report.scores_table(results), report.detection_table(results), report.appearance_table(results),
+                  report.calibration_table(results)]  # fmt: skip
+        write_tables(out, "validate", tables)
+        write_tables(out, "subjects", [report.subjects_table(results)])
+        for number, result in enumerate(results, start=1):
+            figure_3(out / f"figure3-{number}.png", plan, result.runs, drawn)
+    _show(tables, out / "validate.md")
+
+
+def ablate(
+    cohort: CohortFolder,
+    out: Out,
+    all_subsets: Annotated[
+        bool, typer.Option("--all-subsets", help="Every subset of the inputs instead of backward elimination.")
+    ] = False,
+    folds: Folds = 5,
+    runs: Runs = None,
+    role: Roles = _FOUR,
+    channels: Channels = 16,
+    epochs: Epochs = 300,
+    precision: Precision = "bf16",
+    seed: Seed = 0,
+    also: Also = None,
+) -> None:
+    """Which inputs matter: the paper's Table 1 by backward elimination, its own figures beside ours."""
+    with reported():
+        from model.ablate import backward_elimination, every_subset, table_1
+        from model.tables import write_tables
+
+        settings = _settings(role, channels, epochs, precision, seed, also)
+        plan = _plan(cohort, runs or out / "runs", folds, seed)
+        study = every_subset if all_subsets else backward_elimination
+        with _following() as told:
+            results: Sequence[CrossValidation] = study(plan, settings, told)
+        tables = [table_1(results)]
+        write_tables(out, "table1", tables)
+    _show(tables, out / "table1.md")
+
+
+def scale(
+    cohort: CohortFolder,
+    out: Out,
+    width: Annotated[list[int], typer.Option(min=1, help="C; repeat it.")] = [8, 16, 32],  # noqa: B006
+    fraction: Annotated[
+        list[float], typer.Option(help="F, the share of training subjects; repeat it.")
+    ] = [0.25, 0.5, 0.75, 1.0],  # noqa: B006
+    folds: Folds = 5,
+    runs: Runs = None,
+    role: Roles = _FOUR,
+    epochs: Epochs = 300,
+    precision: Precision = "bf16",
+    seed: Seed = 0,
+    also: Also = None,
+) -> None:
+    """How performance grows with width and data: the paper's Figure 4, and what twice the data would bring."""
+    with reported():
+        from model.scale import draw_figure_4, figure_4_table
+        from model.scale import scale as measure
+        from model.tables import write_tables
+
+        settings = _settings(role, width[0], epochs, precision, seed, also)
+        plan = _plan(cohort, runs or out / "runs", folds, seed)
+        with _following() as told:
+            points = measure(plan, settings, width, fraction, told)
+        tables = [figure_4_table(points)]
+        write_tables(out, "figure4", tables)
+        draw_figure_4(out / "figure4.png", points)
+    _show(tables, out / "figure4.md")
+
+
+def _settings(
+    roles: list[Role], channels: int, epochs: int, precision: str, seed: int, also: list[str] | None
+) -> TrainingSettings:
+    """What the options say. Raises ValueError, in words, for what cannot be."""
+    from model.train import settings_from
+
+    if precision not in ("bf16", "fp32"):
+        raise ValueError(f"--precision is bf16 or fp32, not {precision}")
+    given = {
+        "roles": [role for role in _FOUR if role in roles], "channels": channels, "epochs": epochs, "seed": seed,
+        "half_precision": precision == "bf16",
+    }  # fmt: skip
+    for text in also or []:
+        name, is_sign, value = text.partition("=")
+        if not is_sign:
+            raise ValueError(f"--set takes NAME=VALUE, not {text!r}")
+        given[name.strip()] = None if value.strip() == "none" else value.strip()
+    return settings_from(given)
+
+
+def _plan(cohort: Path, runs: Path, folds: int, seed: int) -> Plan:
+    from model.cohort import Cohort
+    from model.crossvalidate import Plan
+
+    return Plan(Cohort.open(cohort), runs, folds, seed)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[doing]}"), TimeRemainingColumn())
+    return Progress(*columns)
+
+
+@contextmanager
+def _following() -> Iterator[Any]:
+    """One bar for the fold at hand; a line for each that is done."""
+    with _bar() as bar:
+        task = bar.add_task("", total=1.0, doing="")
+
+        def told(one: Happening) -> None:
+            where = f"{one.contender}, fold {one.fold} of {one.folds}"
+            bar.update(task, description=where, completed=one.share, doing=one.what)
+            if one.share == 1.0 and one.what == "done":
+                bar.console.print(f"{where}: done", highlight=False)
+
+        yield told
+
+
+def _show(tables: Sequence[Table], written: Path) -> None:
+    for table in tables:
+        Console().print(Markdown(table.markdown()))
+    typer.echo(f"written: {written}, with .csv and .tex beside it")
