@@ -1,210 +1,198 @@
-"""Registration in SimpleITK: one patient's series to the T1 (rigid), and the T1's brain to the MNI152 brain (affine).
+"""Registration: one patient's series to the T1 (rigid), and the T1's brain to the MNI152 brain (affine).
 
-Mutual information (Mattes) from coarse to fine. Every matrix returned is 4 × 4 in LPS mm and takes a point of the fixed
-image to a point of the moving one, so that matrices compose from the network grid outwards: native = rigid @ affine.
+Normalised mutual information of some thousand fixed points, optimised by L-BFGS with its analytic gradient: many poses
+at 8 mm, the best of them at 4 mm, the best of those on the images as they are. Mutual information does not mind a bias
+field, so the images are registered as they come. The points are the same at every run, and so is the result.
+
+Every matrix returned is 4 × 4 in LPS mm and takes a point of the fixed image to a point of the moving one, so that
+matrices compose from the network grid outwards: native = rigid @ affine. ``reference.register`` does the same with
+SimpleITK.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 import numpy as np
-import SimpleITK as sitk
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
+from torch import Tensor
 
 from preprocessing.grid import template, template_brain
-from preprocessing.resample import Matrix, inverse, isotropic, matrix_of, resample
-from preprocessing.volume import Geometry, Volume, from_sitk, to_sitk
+from preprocessing.mutual_information import LinearInterpolator, MutualInformation, Sample
+from preprocessing.pose import Affine, Model, Parameters, Rigid, rotation
+from preprocessing.quasi_newton import minimum
+from preprocessing.resample import Matrix, inverse
+from preprocessing.volume import Volume
 
-BINS = 32
-SEED = 20210
-SAMPLES = 30_000  # points of the fixed image that one evaluation of the metric looks at
-SEARCH, COARSE, FINE = 8.0, 4.0, 2.0  # mm, the fixed image's grids
-# Between two series a patient may have moved, or have been put on the table again: the poses to start from.
-SHIFTS = list(product((-15.0, 0.0, 15.0), (-20.0, 0.0, 20.0), (-45.0, -30.0, -15.0, 0.0, 15.0, 30.0, 45.0)))  # mm
-NODS = (-0.25, 0.0, 0.25)  # radians about the left-right axis, the head's easiest rotation
-STARTS = 4
+SEARCH, COARSE, FINE = 8.0, 4.0, 2.0  # mm: images are averaged in blocks of about this size; the last level takes them as they are
+SEARCH_POINTS, COARSE_POINTS, FINE_POINTS = 1500, 8_000, 24_000
+MARGIN = 20.0  # mm around the brain: the outline of the head guides well, neck and jaw move on their own
 OVERLAP = 0.25  # share of the brain's region that a series must show; a slab may show no more
-SHORTEST = 4  # voxels that ITK's recursive filter needs along an axis
-MARGIN = 8.0  # mm of scalp and skull around the brain: their edges help, the neck and jaw move on their own
+# Between two series a patient may have moved, or have been put on the table again: the poses to start from.
+SHIFTS = [(0.0, 0.0, 0.0), (-15.0, 0.0, 0.0), (15.0, 0.0, 0.0), (0.0, -20.0, 0.0), (0.0, 20.0, 0.0),
+          *((0.0, 0.0, z) for z in (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0))]  # fmt: skip  # mm
+TURNS = list(product((-0.2, 0.0, 0.2), repeat=3))  # rotation vectors in radians
+PROMISING, FINALISTS = 6, 2
+MASK_STEP = 4.0  # mm: masks are looked at this coarsely
 
 
 class RegistrationError(ValueError):
     """Two series cannot be aligned; the text says which and why."""
 
 
-def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume) -> Matrix:
+@dataclass(frozen=True)
+class _Image:
+    """``array`` [k, j, i] and the 4 × 4 matrix from voxel index (i, j, k) to LPS mm."""
+
+    array: Tensor
+    affine: Matrix
+
+    @staticmethod
+    def of(volume: Volume, device: str) -> _Image:
+        return _Image(torch.from_numpy(np.ascontiguousarray(volume.array)).to(device), volume.geometry.affine)
+
+    def averaged(self, block: float) -> _Image:
+        """Averages of blocks of about ``block`` mm, of whole voxels."""
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)
+        sizes = np.clip(np.round(block / spacing).astype(int), 1, self.array.shape[::-1])
+        shrink = np.diag([*sizes.astype(float), 1.0])
+        shrink[:3, 3] = (sizes - 1) / 2
+        pooled = torch.nn.functional.avg_pool3d(self.array[None, None], tuple(sizes[::-1].tolist()))[0, 0]
+        return _Image(pooled, self.affine @ shrink)
+
+    def at(self, points: Tensor) -> Tensor:
+        """The values at ``points`` (N, 3)."""
+        to_index = torch.from_numpy(inverse(self.affine)).to(points)
+        index = to_index[:3, :3] @ points.T + to_index[:3, 3:]
+        return LinearInterpolator(self.array).values(index[None])[0]
+
+
+def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume, device: str = "cpu") -> Matrix:
     """Where a point of ``fixed`` (the T1) lies in ``moving``: rotation and translation of one head.
 
-    The scanner's coordinates are the start, since one session shares a frame of reference; the result is kept only
-    where the mutual information became better than at the start. ``fixed_brain`` has the shape of ``fixed``.
-    Raises ``RegistrationError`` when the images do not overlap.
+    The scanner's coordinates are one of the starts, since one session shares a frame of reference.
+    ``fixed_brain`` has the shape of ``fixed``. Raises ``RegistrationError`` when the images do not overlap.
     """
-    centre = centroid(fixed_brain, fixed.geometry)
-    search, coarse, fine = (
-        _Level(fixed, fixed_brain, MARGIN, moving, spacing, smooth)
-        for spacing, smooth in ((SEARCH, 4.0), (COARSE, 2.0), (FINE, 0.0))
-    )
-    start = _pose(centre, (0.0, 0.0, 0.0), 0.0)
-    poses = [_pose(centre, shift, nod) for shift in SHIFTS for nod in NODS]
-    promising = [pose for pose in (start, *sorted(poses, key=search.cost)[:STARTS]) if search.overlap(pose) >= OVERLAP]
-    if not promising:
+    region = _Region.of(fixed_brain, fixed.geometry.affine)
+    model = Rigid(region.centre)
+    search, coarse, fine = _levels(_Image.of(fixed, device), region.points(MARGIN), _Image.of(moving, device))
+    starts = [model.parameters(turn, shift) for turn in TURNS for shift in SHIFTS]
+    overlap = search.overlap(np.asarray([model.matrix(start) for start in starts]))
+    starts = [start for start, share in zip(starts, overlap, strict=True) if share >= OVERLAP]
+    if not starts:
         raise RegistrationError(
-            f"cannot align {search.names}: they do not overlap in space. Check that both series are of the same study "
-            "and that their positions in the headers are true."
+            f"cannot align {moving.source or 'the moving image'} to {fixed.source or 'the fixed image'}: they do not "
+            "overlap in space. Check that both series are of the same study and that their positions in the headers "
+            "are true."
         )
-    arrived = min((coarse.optimise(search.optimise(pose, step=4.0), step=2.0) for pose in promising), key=coarse.cost)
-    moved = fine.optimise(arrived, step=0.5)
-    return matrix_of(min((start, moved), key=fine.cost))  # ``min`` keeps the first, the start, when they are equal
+    promising = [_optimised(search, model, start, SEARCH) for start in _best(search, model, starts, PROMISING)]
+    arrived = [_optimised(coarse, model, start, COARSE) for start in _best(coarse, model, promising, FINALISTS)]
+    return model.matrix(_optimised(fine, model, _best(coarse, model, arrived, 1)[0], FINE))
 
 
-def affine_to_template(t1: Volume, brain: NDArray[np.bool_]) -> Matrix:
+def affine_to_template(t1: Volume, brain: NDArray[np.bool_], device: str = "cpu") -> Matrix:
     """Where a point of the MNI152 template lies in ``t1``: 12 parameters, brain to brain.
 
     Starts from the brains' centres and sizes in several head tilts, so that the head's pose in the scanner does not
-    matter as long as the orientation in the header is true. Raises ``RegistrationError`` when nothing matches.
+    matter as long as the orientation in the header is true. Raises ``RegistrationError`` for an empty mask.
     """
-    moving = t1.with_array(np.where(brain, t1.array, 0))
-    search, coarse, fine = (
-        _Level(template(), template_brain(), COARSE, moving, spacing, smooth)
-        for spacing, smooth in ((SEARCH, 4.0), (COARSE, 2.0), (FINE, 1.0))
-    )
-    tried = [search.optimise(_similar(t1, brain, nod), step=4.0) for nod in NODS]
-    best = coarse.optimise(_as_affine(min(tried, key=search.cost)), step=2.0)
-    return matrix_of(fine.optimise(best, step=0.5))
+    there, points, template_region = _template(device)
+    region = _Region.of(brain, t1.geometry.affine)
+    model = Affine(template_region.centre)
+    moving = _Image.of(t1, device)
+    search, coarse, fine = _levels(there, points, moving)
+    size = float(np.cbrt(region.volume / template_region.volume)) * np.eye(3)
+    starts = [model.parameters(size @ rotation(np.asarray(turn)), region.centre - template_region.centre) for turn in TURNS]
+    promising = [_optimised(search, model, start, SEARCH) for start in _best(search, model, starts, PROMISING)]
+    arrived = [_optimised(coarse, model, start, COARSE) for start in _best(coarse, model, promising, FINALISTS)]
+    return model.matrix(_optimised(fine, model, _best(coarse, model, arrived, 1)[0], FINE))
 
 
-def centroid(mask: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.float64]:
-    """The mask's centre of mass in LPS mm."""
-    index = np.asarray(ndimage.center_of_mass(mask))[::-1]
-    return np.asarray((geometry.affine @ [*index, 1.0])[:3])
+@dataclass(frozen=True)
+class _Region:
+    """Where to draw points from: a mask seen on every few millimetres, and its index-to-LPS matrix."""
+
+    mask: NDArray[np.bool_]
+    affine: Matrix
+
+    @staticmethod
+    def of(mask: NDArray[np.bool_], affine: Matrix) -> _Region:
+        steps = np.maximum(1, np.round(MASK_STEP / np.linalg.norm(affine[:3, :3], axis=0))).astype(int)
+        seen = mask[:: steps[2], :: steps[1], :: steps[0]]
+        if not seen.any():
+            raise RegistrationError("the mask to register is empty: check the brain extraction")
+        return _Region(seen, affine @ np.diag([*steps.astype(float), 1.0]))
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """The centre of mass in LPS mm."""
+        return np.asarray((self.affine @ [*np.argwhere(self.mask).mean(axis=0)[::-1], 1.0])[:3])
+
+    @property
+    def volume(self) -> float:
+        """In mm³."""
+        return float(self.mask.sum() * abs(np.linalg.det(self.affine[:3, :3])))
+
+    def points(self, margin: float) -> Tensor:
+        """About FINE_POINTS points within ``margin`` mm of the mask, evenly spread, in LPS mm, (N, 3) float32.
+
+        The R3 sequence (Roberts 2018) fills the box without falling into step with any voxel grid.
+        """
+        spacing = np.linalg.norm(self.affine[:3, :3], axis=0)[::-1]
+        reach = np.ceil(margin / spacing).astype(int)
+        around = np.pad(self.mask, [(r, r) for r in reach])
+        around = ndimage.distance_transform_edt(~around, sampling=spacing) <= margin
+        low, high = (edge(np.argwhere(around), axis=0) for edge in (np.min, np.max))
+        size = high - low + 1
+        count = round(FINE_POINTS * float(size.prod()) / float(around.sum()))
+        unit = (0.5 + np.arange(1, count + 1)[:, None] * _R3) % 1.0
+        place = low - 0.5 + unit * size
+        nearest = np.round(place).astype(int)
+        nearest = np.clip(nearest, low, high)
+        inside = around[tuple(nearest.T)]
+        order = np.lexsort(nearest[inside].T[::-1])  # neighbours in space beside each other in memory
+        index = (place[inside][order] - reach)[:, ::-1]
+        return torch.from_numpy((index @ self.affine[:3, :3].T + self.affine[:3, 3]).astype(np.float32))
 
 
-class _Level:
-    """One resolution of one registration: the fixed image within ``margin`` mm of its brain, on an isotropic grid."""
-
-    def __init__(
-        self, fixed: Volume, brain: NDArray[np.bool_], margin: float, moving: Volume, spacing: float, smooth: float
-    ) -> None:
-        grid = isotropic(_box(brain, fixed.geometry, margin), spacing)
-        coarse_brain = resample(fixed.with_array(brain), like=grid).array > 0.5
-        inside = ndimage.distance_transform_edt(~coarse_brain, sampling=spacing) <= margin
-        self.fixed = to_sitk(resample(_smoothed(fixed, smooth), like=grid))
-        self.mask = sitk.GetImageFromArray(inside.astype(np.uint8))
-        self.mask.CopyInformation(self.fixed)
-        self.moving = to_sitk(_smoothed(moving, smooth))
-        index = np.argwhere(inside)[:: max(1, int(inside.sum()) // 2000), ::-1]
-        self.points = grid.affine @ np.c_[index, np.ones(len(index))].T
-        self.to_moving = inverse(from_sitk(self.moving).geometry.affine)
-        self.share = min(1.0, SAMPLES / max(1, int(inside.sum())))
-        self.names = f"{moving.source or 'the moving image'} to {fixed.source or 'the fixed image'}"
-
-    def cost(self, transform: sitk.Transform) -> float:
-        """Minus the mutual information; infinite where the images hardly overlap, for there it means nothing."""
-        if self.overlap(transform) < OVERLAP:
-            return float("inf")
-        method = self._method()
-        method.SetInitialTransform(transform)
-        return float(method.MetricEvaluate(self.fixed, self.moving))
-
-    def overlap(self, transform: sitk.Transform) -> float:
-        """The share of the fixed region that falls inside the moving image."""
-        index = self.to_moving @ matrix_of(transform) @ self.points
-        size = np.asarray(self.moving.GetSize())[:, None]
-        return float(((index[:3] >= -0.5) & (index[:3] <= size - 0.5)).all(axis=0).mean())
-
-    def optimise(self, start: sitk.Transform, step: float) -> sitk.Transform:
-        """The transform of ``start``'s kind with the lowest cost near it; ``step`` is the first step in mm."""
-        method = self._method()
-        method.SetInitialTransform(start, inPlace=False)
-        method.SetOptimizerAsRegularStepGradientDescent(
-            learningRate=step, minStep=step / 200, numberOfIterations=150, relaxationFactor=0.6,
-            gradientMagnitudeTolerance=1e-6,
-        )
-        method.SetOptimizerScalesFromPhysicalShift()
-        try:
-            found = method.Execute(self.fixed, self.moving)
-        except RuntimeError as error:
-            raise RegistrationError(
-                f"cannot align {self.names}: {str(error).strip().splitlines()[-1]} "
-                "Check that both series show the same head and that their positions in the headers are true."
-            ) from error
-        return found.GetNthTransform(0) if isinstance(found, sitk.CompositeTransform) else found
-
-    def _method(self) -> sitk.ImageRegistrationMethod:
-        method = sitk.ImageRegistrationMethod()
-        method.SetMetricAsMattesMutualInformation(BINS)
-        method.SetMetricFixedMask(self.mask)
-        method.SetInterpolator(sitk.sitkLinear)
-        # The filter differentiates the whole moving image at every call; the points that are sampled are far fewer.
-        method.SetMetricUseMovingImageGradientFilter(False)
-        if self.share < 1:
-            method.SetMetricSamplingStrategy(method.RANDOM)
-            method.SetMetricSamplingPercentage(self.share, seed=SEED)
-        return method
+_R3 = 1 / 1.2207440846057596 ** np.arange(1, 4)  # the real root of x⁴ = x + 1
 
 
-def _pose(centre: NDArray[np.float64], shift: tuple[float, float, float], nod: float) -> sitk.Euler3DTransform:
-    pose = sitk.Euler3DTransform()
-    pose.SetCenter(centre.tolist())
-    pose.SetTranslation(shift)
-    pose.SetRotation(nod, 0.0, 0.0)
-    return pose
+@cache
+def _template(device: str) -> tuple[_Image, Tensor, _Region]:
+    region = _Region.of(template_brain(), template().geometry.affine)
+    return _Image.of(template(), device), region.points(COARSE), region
 
 
-def _similar(t1: Volume, brain: NDArray[np.bool_], nod: float) -> sitk.Similarity3DTransform:
-    """The start: centres on each other, the cube root of the volumes as scale, a nod of ``nod`` radians."""
-    here, there = centroid(template_brain(), template().geometry), centroid(brain, t1.geometry)
-    start = sitk.Similarity3DTransform()
-    start.SetCenter(here.tolist())
-    start.SetTranslation((there - here).tolist())
-    start.SetRotation((1.0, 0.0, 0.0), nod)
-    ratio = _millilitres(brain, t1.geometry) / _millilitres(template_brain(), template().geometry)
-    start.SetScale(float(np.cbrt(ratio)))
-    return start
+def _levels(fixed: _Image, points: Tensor, moving: _Image) -> list[MutualInformation]:
+    """The likeness of the two images at 8 mm, at 4 mm and as they are."""
+    points = points.to(fixed.array.device)
+    coarse = fixed.averaged(COARSE), moving.averaged(COARSE)
+    search = coarse[0].averaged(SEARCH), coarse[1].averaged(SEARCH)
+    steps = (len(points) // SEARCH_POINTS, len(points) // COARSE_POINTS, 1)
+    return [
+        MutualInformation(Sample(points[::step], still.at(points[::step])), moved.array, inverse(moved.affine))
+        for (still, moved), step in zip((search, coarse, (fixed, moving)), steps, strict=True)
+    ]
 
 
-def _as_affine(transform: sitk.Transform) -> sitk.AffineTransform:
-    similar = sitk.Similarity3DTransform(transform)
-    found = sitk.AffineTransform(3)
-    found.SetCenter(similar.GetCenter())
-    found.SetMatrix(similar.GetMatrix())
-    found.SetTranslation(similar.GetTranslation())
-    return found
+def _best(metric: MutualInformation, model: Model, candidates: list[Parameters], count: int) -> list[Parameters]:
+    """The ``count`` candidates under which the images are most alike, the best first."""
+    matrices = np.asarray([model.matrix(candidate) for candidate in candidates])
+    # Few points make any histogram look ordered: without the overlap, a pose that shows an edge of the head would win.
+    likeness = (metric.values(matrices) - 1) * metric.overlap(matrices)
+    return [candidates[n] for n in np.argsort(-likeness, kind="stable")[:count]]
 
 
-def _millilitres(mask: NDArray[np.bool_], geometry: Geometry) -> float:
-    return float(mask.sum() * np.prod(geometry.spacing) / 1000)
+def _optimised(metric: MutualInformation, model: Model, start: Parameters, spacing: float) -> Parameters:
+    """The parameters near ``start`` under which the images are most alike."""
 
+    def cost(parameters: Parameters) -> tuple[float, Parameters]:
+        nmi, by_matrix = metric.value_and_gradient(model.matrix(parameters))
+        return -nmi, -model.pulled_back(parameters, by_matrix)
 
-def _smoothed(volume: Volume, sigma: float) -> Volume:
-    """Gaussian smoothing of ``sigma`` mm, less along an axis whose voxels are already that coarse.
-
-    Voxels are averaged in blocks of about ``sigma`` mm first: the same result from a hundredth of the voxels.
-    """
-    if sigma == 0:
-        return volume
-    blocks = [max(1, min(round(sigma / spacing), size)) for spacing, size in zip(
-        volume.geometry.spacing, volume.geometry.size, strict=True)]
-    image = sitk.BinShrink(to_sitk(volume), blocks)
-    for axis, spacing in enumerate(image.GetSpacing()):
-        own = spacing / 2.355  # a voxel averages like a Gaussian of about this sigma
-        if sigma > own and image.GetSize()[axis] >= SHORTEST:
-            image = sitk.RecursiveGaussian(image, float(np.sqrt(sigma**2 - own**2)), direction=axis)
-    return from_sitk(image, volume.geometry.frame_of_reference_uid, volume.source)
-
-
-def _box(mask: NDArray[np.bool_], geometry: Geometry, margin: float) -> Geometry:
-    """The part of the grid, continued where necessary, that holds the mask and ``margin`` mm around it."""
-    if not mask.any():
-        raise RegistrationError("the mask to register is empty: check the brain extraction")
-    around = [np.flatnonzero(mask.any(axis=axes))[[0, -1]] for axes in ((0, 1), (0, 2), (1, 2))]  # i, j, k
-    extra = np.ceil(margin / np.asarray(geometry.spacing))
-    low = np.asarray([ends[0] for ends in around]) - extra
-    size = np.asarray([ends[1] for ends in around]) + extra + 1 - low
-    origin = (geometry.affine @ [*low, 1.0])[:3]
-    return Geometry(
-        (int(size[0]), int(size[1]), int(size[2])), (float(origin[0]), float(origin[1]), float(origin[2])),
-        geometry.spacing, geometry.direction, geometry.frame_of_reference_uid,
-    )
+    return minimum(cost, start, first_step=spacing / 4, tolerance=spacing / 100)
