@@ -40,23 +40,12 @@ CROP_MM = 60.0  # of head above the field of view
 class ArtefactKind(StrEnum):
     """What can go wrong with a series."""
 
-    GHOSTING = "ghosting"
-    WRAP_AROUND = "wrap-around"
-    SPIKES = "spikes"
+    GHOSTING = "ghosting"  # the head moves between lines of k-space; for DWI the N/2 ghost of echo-planar imaging
+    WRAP_AROUND = "wrap-around"  # the field of view along the phase direction is smaller than the head
+    SPIKES = "spikes"  # single samples of k-space are far too large (herringbone)
     NOISE = "noise"
-    BIAS = "bias"
-    CROPPING = "cropping"
-
-
-_MEANINGS = {
-    ArtefactKind.GHOSTING: "the head moves between lines of k-space; for DWI, the N/2 ghost of echo-planar imaging",
-    ArtefactKind.WRAP_AROUND: "the field of view along the phase direction is smaller than the head",
-    ArtefactKind.SPIKES: "single samples of k-space are far too large (herringbone)",
-    ArtefactKind.NOISE: "up to ten times the noise",
-    ArtefactKind.BIAS: "a coil sensitivity that varies severalfold over the head",
-    ArtefactKind.CROPPING: "the field of view ends below the vertex",
-}
-ARTEFACTS_HELP = "; ".join(f"{kind}: {meaning}" for kind, meaning in _MEANINGS.items())
+    BIAS = "bias"  # a coil sensitivity that varies severalfold over the head
+    CROPPING = "cropping"  # the field of view ends below the vertex
 
 
 @dataclass(frozen=True)

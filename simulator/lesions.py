@@ -36,7 +36,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True)
 class LesionSettings:
-    """Weights of the conditions; they need not add up to one."""
+    """Weights of the conditions; they need not add up to one. Raises ``ValueError`` when no weight is positive."""
 
     proportions: dict[Condition, float] = field(
         default_factory=lambda: {
@@ -51,12 +51,33 @@ class LesionSettings:
         }
     )
 
-    def draw(self, rng: np.random.Generator) -> Condition:
-        """A condition at random. Raises ``ValueError`` when no weight is positive."""
-        weights = np.array(list(self.proportions.values()), dtype=np.float64)
-        if (weights < 0).any() or weights.sum() <= 0:
+    def __post_init__(self) -> None:
+        weights = list(self.proportions.values())
+        if not all(0 <= weight < np.inf for weight in weights) or sum(weights) <= 0:
             raise ValueError("the proportions of conditions must not be negative and at least one must be positive")
+
+    def draw(self, rng: np.random.Generator) -> Condition:
+        """A condition at random."""
+        weights = np.array(list(self.proportions.values()), dtype=np.float64)
         return Condition(rng.choice([str(c) for c in self.proportions], p=weights / weights.sum()))
+
+
+def parse_proportions(text: str) -> LesionSettings:
+    """Weights written as ``metastases=0.5,none=0.5``; conditions that are left out do not occur.
+
+    Raises ``ValueError`` that says what is known when the text is not so.
+    """
+    weights = {}
+    for part in text.split(","):
+        name, _, written = part.strip().partition("=")
+        if name not in list(Condition):
+            raise ValueError(f"condition {name!r} is not known; choose from {', '.join(Condition)}")
+        try:
+            weights[name] = float(written)
+        except ValueError:
+            raise ValueError(f"proportions are written metastases=0.5,none=0.5; got {part.strip()!r}") from None
+    # In the order of the conditions, because a draw depends on it: the same proportions are the same cohort.
+    return LesionSettings({condition: weights[condition] for condition in Condition if condition in weights})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -85,6 +86,8 @@ def write_study(
 ) -> StudyFiles:
     """Scan a subject and write ``out/<patient>/<number>_<series>/NNNN.dcm``; the same bytes for the same arguments.
 
+    Beside them lies the truth: the lesion mask, and ``subject.json`` with the seed, the condition and the head that the
+    subject was made from.
     ``progress`` hears (series, number done, number of all). Raises ``FileExistsError`` when the patient's folder holds
     something already.
     """
@@ -109,6 +112,8 @@ def write_study(
         last = acquired.plan  # the full dose; its grid is another than planned if artefacts have changed it
     lesion = folder / "lesion.nii.gz"
     mask = lesion_on(subject, last, effects)
+    truth = {"seed": subject.seed, "head": subject.head, "condition": str(subject.condition)}
+    (folder / "subject.json").write_text(json.dumps(truth) + "\n", encoding="utf-8")
     write_mask(mask, last.grid, lesion)
     drawn = folder / f"{NUMBER}_lesion"
     if mask.any():

@@ -46,24 +46,60 @@ def simulate(
     ] = False,
     jobs: Annotated[int, typer.Option(min=1, help="How many patients at a time.")] = os.cpu_count() or 1,
     scanner_adc: Annotated[bool, typer.Option("--scanner-adc", help="Add the scanner's own ADC map.")] = False,
+    b_values: Annotated[str, typer.Option(help="Of the diffusion series in s/mm², from 0 upwards.")] = "0,1000",
+    directions: Annotated[int, typer.Option(help="Single diffusion directions: 3, or 0 for their trace.")] = 0,
+    conditions: Annotated[
+        str | None,
+        typer.Option(help="What patients have, as metastases=0.5,none=0.5 (a wrong name gets the list); else a mix."),
+    ] = None,
+    artefact: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What goes wrong, and how badly from 0 to 1: ghosting, wrap-around, spikes, noise, bias or cropping, "
+            "as in ghosting=0.5, or t1:ghosting=0.5 for one series. Repeat it for more."
+        ),
+    ] = None,
 ) -> None:
     """Write DICOM studies as a scanner would: T1, FLAIR, DWI, low-dose and full-dose T1ce of a brain MRI.
 
     Beside the series lies the truth about enhancing lesions, as lesion.nii.gz and as a DICOM Segmentation. What is
-    there already is kept: an interrupted call can be repeated.
+    there already is kept: an interrupted call can be repeated, but only with the same settings.
     """
-    from simulator.cohort import CohortPlan  # loads much; no other command should wait for it
+    from simulator.acquisition import ScanEffects  # loads much; no other command should wait for it
+    from simulator.artefacts import parse_artefacts
+    from simulator.cohort import CohortPlan
     from simulator.heads import AnatomyError
+    from simulator.lesions import parse_proportions
     from simulator.nifti import NiftiError
+    from simulator.subject import SubjectSettings
 
     try:
         if from_nifti is not None:
             _wrap(from_nifti, out, seed)
         else:
-            scanner = Scanner(vendor=vendor, layout=layout, field_tesla=field, scanner_adc=scanner_adc)
-            _simulate(CohortPlan(out, anatomy, None if network_grid else scanner), range(seed, seed + subjects), jobs)
+            scanner = Scanner(
+                vendor=vendor,
+                layout=layout,
+                field_tesla=field,
+                scanner_adc=scanner_adc,
+                b_values=_whole_numbers(b_values),
+                directions=directions,
+            )
+            if network_grid and scanner != Scanner():
+                raise ValueError("--network-grid draws a scanner for each subject; leave out what describes one")
+            settings = SubjectSettings(lesions=parse_proportions(conditions)) if conditions else SubjectSettings()
+            effects = ScanEffects(artefacts=parse_artefacts(artefact or ()))
+            plan = CohortPlan(out, anatomy, None if network_grid else scanner, settings, effects)
+            _simulate(plan, range(seed, seed + subjects), jobs)
     except (AnatomyError, NiftiError, ValueError) as error:
         raise CommandError(str(error)) from error
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"b-values are written 0,500,1000; got {text!r}") from None
 
 
 def _wrap(folder: Path, out: Path, seed: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from simulator.lesion_shapes import Place, lump
-from simulator.lesions import Condition, LesionSettings, Painter
+from simulator.lesions import Condition, LesionSettings, Painter, parse_proportions
 from simulator.randomness import stream
 from simulator.subject import Subject
 from simulator.tissue import ENHANCING_LESION, Tissue
@@ -70,4 +70,27 @@ def test_conditions_are_drawn_in_proportion() -> None:
     assert 0.68 < drawn.count(Condition.NONE) / 400 < 0.82
     assert set(drawn) == {Condition.NONE, Condition.MENINGIOMA}
     with pytest.raises(ValueError, match="at least one must be positive"):
-        LesionSettings({Condition.NONE: 0.0}).draw(rng)
+        LesionSettings({Condition.NONE: 0.0})
+
+
+def test_proportions_are_written_in_any_order() -> None:
+    settings = parse_proportions("none=1, metastases=3")
+    assert list(settings.proportions.items()) == [(Condition.METASTASES, 3.0), (Condition.NONE, 1.0)]
+    assert {settings.draw(stream(n, "condition")) for n in range(20)} == {Condition.METASTASES, Condition.NONE}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("stroke=1", "condition 'stroke' is not known; choose from metastases, glioblastoma, resected"),
+        ("", "condition '' is not known"),
+        ("none", "are written metastases=0.5,none=0.5; got 'none'"),
+        ("none=half", "got 'none=half'"),
+        ("none=-1,resected=2", "must not be negative"),
+        ("none=nan", "must not be negative"),
+        ("none=0", "at least one must be positive"),
+    ],
+)
+def test_what_is_no_proportion_is_refused(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse_proportions(text)
