@@ -1,6 +1,6 @@
 """How fast the node receives, and in how much memory, beside what a site would run instead.
 
-    python -m benchmarks.receive [--rounds 3] [--associations 1 4 16] [--only orthanc node]
+    python -m benchmarks.receive [--rounds 3] [--associations 1 4 16] [--only orthanc node] [--nagle]
     python -m benchmarks.receive --instances 100000 --associations 4 --only node --every 10000
     python -m benchmarks.receive --gigabyte
 
@@ -8,6 +8,10 @@
 empty folder of the same disk. A cell is one such transfer; the cells of a round are interleaved, so that what else the
 machine does falls on all alike, and the median over the rounds is printed: instances/s, the ratio to Orthanc's, CPU
 milliseconds of the receiver for each instance, and the most memory it ever held (VmHWM).
+
+Debian's storescu leaves Nagle's algorithm on, which waits 40 ms for the receiver's delayed acknowledgement several times
+for each instance; other builds of DCMTK turn it off. It is turned off here (by a library loaded before it), so that
+receivers are compared and not that wait; ``--nagle`` leaves storescu as Debian ships it.
 
 * ``storescp``: DCMTK's, nothing durable
 * ``orthanc``: Debian's Orthanc with its default settings
@@ -166,12 +170,34 @@ def running(name: str, folder: Path) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
+_NODELAY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+int connect(int fd, const struct sockaddr *address, socklen_t length) {
+    int one = 1, (*next)(int, const struct sockaddr *, socklen_t) = dlsym(RTLD_NEXT, "connect");
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return next(fd, address, length);
+}
+"""
+
+
+def without_nagle(folder: Path) -> dict[str, str]:
+    """The environment in which a program's connections send at once."""
+    library = folder / "nodelay.so"
+    command = [require("cc"), "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
+    subprocess.run(command, input=_NODELAY.encode(), check=True)
+    return {**os.environ, "LD_PRELOAD": str(library)}
+
+
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def send(port: int, files: list[Path], associations: int) -> float:
+def send(port: int, files: list[Path], associations: int, environment: dict[str, str] | None = None) -> float:
     """Send the files over so many associations at once, one storescu each; returns the seconds it took."""
     storescu = require("storescu")
     shares = [files[n::associations] for n in range(associations)]
@@ -179,7 +205,7 @@ def send(port: int, files: list[Path], associations: int) -> float:
     senders = [
         subprocess.Popen(
             [storescu, "-aec", AE_TITLE, "127.0.0.1", str(port), *map(str, share)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment,
         )
         for share in shares
     ]  # fmt: skip
@@ -189,11 +215,11 @@ def send(port: int, files: list[Path], associations: int) -> float:
     return time.perf_counter() - begin
 
 
-def measure(name: str, files: list[Path], associations: int, space: Path) -> Cell:
+def measure(name: str, files: list[Path], associations: int, space: Path, environment: dict[str, str]) -> Cell:
     """One transfer into an empty folder."""
     with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder)) as (port, process):
         before = _cpu_seconds(process)
-        seconds = send(port, files, associations)
+        seconds = send(port, files, associations, environment)
         # Children that ended (storescp forks one for each association) count once they are waited for.
         return Cell(len(files) / seconds, 1e3 * (_cpu_seconds(process) - before) / len(files), _peak_mb(process))
 
@@ -208,13 +234,15 @@ def _peak_mb(process: int) -> float:
     return int(line.split()[1]) / 1024
 
 
-def table(names: list[str], files: list[Path], associations: list[int], rounds: int, space: Path) -> None:
+def table(
+    names: list[str], files: list[Path], associations: list[int], rounds: int, space: Path, environment: dict[str, str]
+) -> None:
     """Print the medians: a row for each contestant, its cells by the number of associations."""
     cells: dict[tuple[str, int], list[Cell]] = {}
     for number in range(rounds):
         for count in associations:
             for name in names:
-                cells.setdefault((name, count), []).append(measure(name, files, count, space))
+                cells.setdefault((name, count), []).append(measure(name, files, count, space, environment))
                 cell = cells[name, count][-1]
                 print(f"round {number + 1}: {name} × {count}: {cell.rate:.0f}/s", file=sys.stderr, flush=True)
     print(f"{len(files)} instances of {files[0].stat().st_size / 1e3:.0f} KB, median of {rounds}")
@@ -232,7 +260,9 @@ def table(names: list[str], files: list[Path], associations: list[int], rounds: 
         print(row)
 
 
-def long_run(name: str, files: list[Path], associations: int, total: int, every: int, space: Path) -> None:
+def long_run(
+    name: str, files: list[Path], associations: int, total: int, every: int, space: Path, environment: dict[str, str]
+) -> None:
     """Print rate and memory after each ``every`` of ``total`` instances: both should stay flat.
 
     storescu gives every instance a new SOP Instance UID, and now and then a new series and study.
@@ -242,17 +272,19 @@ def long_run(name: str, files: list[Path], associations: int, total: int, every:
         while done < total:
             begin, sent = time.perf_counter(), 0
             while sent < every:
-                _send_invented(port, files, associations)
+                _send_invented(port, files, associations, environment)
                 sent += len(files)
             done += sent
             rate = sent / (time.perf_counter() - begin)
             print(f"{done:8d} instances: {rate:6.0f}/s, peak {_peak_mb(process):.0f} MB", flush=True)
 
 
-def _send_invented(port: int, files: list[Path], associations: int) -> None:
+def _send_invented(port: int, files: list[Path], associations: int, environment: dict[str, str]) -> None:
     command = [require("storescu"), "-aec", AE_TITLE, "+IP", "+IS", "+IR", "+II", "127.0.0.1", str(port)]
     shares = [files[n::associations] for n in range(associations)]
-    senders = [subprocess.Popen([*command, *map(str, share)], stdout=subprocess.DEVNULL) for share in shares]
+    senders = [
+        subprocess.Popen([*command, *map(str, share)], stdout=subprocess.DEVNULL, env=environment) for share in shares
+    ]
     assert [sender.wait() for sender in senders] == [0] * associations
 
 
@@ -280,6 +312,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--every", type=int, default=0, help="a long run: print after so many instances")
     parser.add_argument("--gigabyte", action="store_true", help="one Enhanced MR instance of 1 GB, and the memory")
+    parser.add_argument("--nagle", action="store_true", help="storescu as Debian ships it")
     parser.add_argument("--folder", type=Path, default=None, help="where to receive; the disk that is measured")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -287,6 +320,7 @@ def main() -> None:
         serve(chosen.serve)
     space = Path(tempfile.mkdtemp(prefix="receive-", dir=chosen.folder))
     try:
+        environment = dict(os.environ) if chosen.nagle else without_nagle(space)
         if chosen.gigabyte:
             for name in chosen.only:
                 gigabyte(name, space)
@@ -295,9 +329,10 @@ def main() -> None:
         sent.mkdir()
         files = write_instances(sent, min(chosen.instances, 592))
         if chosen.every:
-            long_run(chosen.only[0], files, chosen.associations[0], chosen.instances, chosen.every, space)
+            count = chosen.associations[0]
+            long_run(chosen.only[0], files, count, chosen.instances, chosen.every, space, environment)
         else:
-            table(chosen.only, files, chosen.associations, chosen.rounds, space)
+            table(chosen.only, files, chosen.associations, chosen.rounds, space, environment)
     finally:
         shutil.rmtree(space)
 

@@ -11,7 +11,6 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from dbos import run_dbos_database_migrations
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
@@ -52,6 +51,8 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 def upgrade(engine: Engine) -> str:
     """Bring the node's tables and the durable engine's to what this version needs; returns the revision of ours."""
+    from dbos import run_dbos_database_migrations  # heavy, and of use to nobody who only reads and writes rows
+
     run_dbos_database_migrations(engine.url.render_as_string(hide_password=False))
     config = _alembic()
     with engine.begin() as connection:

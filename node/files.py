@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 
 def safe_name(text: str) -> str:

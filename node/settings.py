@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from node.quality.rules import QualityRules
 from node.roles.rules import RoleRules
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 DEFAULT_CONFIG = "config.toml"
 

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from preprocessing.role import Role as Role
+
 FloatArray = NDArray[np.float32]
-
-
-class Role(StrEnum):
-    """What a series is for (DESIGN, Words). The order is the network's channel order (paper, Figure 1)."""
-
-    T1 = "t1"
-    FLAIR = "flair"
-    ADC = "adc"
-    LOW_DOSE = "low_dose"
-    DWI = "dwi"
-    FULL_DOSE = "full_dose"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 MANUFACTURER = "Quarterdose"
 """(0008,0070) and (0008,1090) of every object the product makes; routing rules at the PACS test for it."""

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from node.roles.series_facts import SeriesFacts
 from preprocessing.quality.measure import Definition, Measure
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 FIELDS_T = (1.5, 3.0)  # what the paper's patients were scanned with (section 2)
 UNKNOWN = float("nan")

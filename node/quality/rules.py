@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
 from node.quality.headers import HEADER_MEASURES
 from preprocessing.quality.measure import MEASURES
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 ALL_MEASURES = {**MEASURES, **HEADER_MEASURES}
 

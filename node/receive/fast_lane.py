@@ -121,6 +121,14 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         finally:
             self._close()
 
+    def _abort_blocking(self, block: bool = True) -> None:
+        """As pynetdicom's, in every state: there may be nothing left to abort, or no request yet."""
+        if self.dul.state_machine.current_state == "Sta6":
+            super()._abort_blocking(block=False)
+        self.kill()
+        if block:
+            self.dul.socket._shutdown_socket()  # the thread that reads wakes up and ends
+
     def _negotiate(self, stream: PduStream) -> None:
         self.dul.step()  # the connection is open
         pdu = stream.next(within_seconds=self._lane.request_seconds)
@@ -161,6 +169,8 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
 
     def _attend(self) -> None:
         """What pynetdicom's own reactor does between two looks."""
+        if not (self.dimse.msg_queue.queue or self.dul.to_user_queue.queue or self._kill):
+            return
         while self.is_established:
             context_id, message = self.dimse.get_msg(block=False)
             if message is None:

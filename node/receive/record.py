@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import os
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, select, update
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.files import DataFolder, Folders, safe_name
@@ -39,28 +44,51 @@ class _Place:
 
 
 class Ledger:
-    """Writes batches of arrivals durably: their folders' entries fsynced, their rows committed."""
+    """Writes batches of arrivals durably, one at a time: their folders' entries fsynced, their rows committed.
+
+    It keeps its connection, and speaks to the driver itself where every instance passes: SQLAlchemy's care for a
+    statement costs more than SQLite's work on it.
+    """
 
     def __init__(self, engine: Engine, data: DataFolder, folders: Folders) -> None:
         self._engine = engine
         self._data = data
         self._folders = folders
         self._places: dict[tuple[str, str], _Place] = {}
+        self._connection: Connection | None = None
 
     def write(self, batch: Sequence[Arrival]) -> None:
         """Raises OSError or SQLAlchemyError; then nothing of the batch is recorded."""
-        for folder in {(self._data.root / arrival.path).parent for arrival in batch}:
-            self._folders.sync(folder)
+        for folder in {os.path.dirname(arrival.path) for arrival in batch}:  # noqa: PTH120 - relative, and often
+            self._folders.sync(self._data.root / folder)
         if len(self._places) > _REMEMBERED:
             self._places.clear()
         try:
-            with self._engine.connect() as connection:
-                connection.execute(text("BEGIN IMMEDIATE"))
-                record(connection, batch, self._places)
-                connection.commit()
-        except Exception:
-            self._places.clear()  # may hold numbers of rows that were rolled back
+            if self._connection is None:
+                self._connection = self._engine.connect()
+                self._connection.exec_driver_sql(f"PRAGMA busy_timeout={_LOCKED_MILLISECONDS}")
+                self._connection.rollback()
+            with self._connection.begin():
+                self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+                record(self._connection, batch, self._places)
+        except Exception as error:
+            self._forget()
+            if isinstance(error, sqlite3.Error):  # from the driver itself
+                raise OperationalError("recording instances", None, error) from error
             raise
+
+    def _forget(self) -> None:
+        """Begin anew: numbers of rows may have been rolled back, the connection may be lost."""
+        self._places.clear()
+        if self._connection is not None:
+            with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+                self._connection.invalidate()
+                self._connection.close()
+            self._connection = None
+
+
+# A sender waits for its answer half a minute or longer; it should hear "out of resources" before it gives up.
+_LOCKED_MILLISECONDS = 10_000
 
 
 def record(connection: Connection, batch: Sequence[Arrival], places: dict[tuple[str, str], _Place]) -> None:
@@ -69,30 +97,34 @@ def record(connection: Connection, batch: Sequence[Arrival], places: dict[tuple[
     The same bytes again change nothing; other bytes under the same SOP Instance UID become the current version.
     ``places`` remembers the rows of series between calls.
     """
-    for arrival in batch:
-        key = _key(arrival)
-        if key not in places:
-            places[key] = _place(connection, arrival)
-    known = _versions(connection, {places[_key(arrival)].series for arrival in batch},
-                      {arrival.identity.sop_instance_uid for arrival in batch})  # fmt: skip
-    rows: list[dict[str, Any]] = []
+    driver = connection.connection.cursor()
+    rows: dict[tuple[int, str, str], list[Any]] = {}
     touched: dict[int, str] = {}
     for arrival in batch:
-        place = places[_key(arrival)]
-        versions = known.setdefault((place.series, arrival.identity.sop_instance_uid), set())
-        if arrival.digest in versions:
+        place = places.get(_key(arrival)) or places.setdefault(_key(arrival), _place(connection, arrival))
+        uid = arrival.identity.sop_instance_uid
+        held = {digest for (digest,) in driver.execute(_VERSIONS, (place.series, uid))}
+        held |= {digest for series, other, digest in rows if (series, other) == (place.series, uid)}
+        if arrival.digest in held:
             continue
-        versions.add(arrival.digest)
-        rows.append(_row(arrival, place, len(versions)))
-        if len(versions) > 1:
-            _replace(connection, arrival, place, len(versions), rows)
+        if held:
+            _replace(connection, arrival, place, len(held) + 1, rows)
+        rows[place.series, uid, arrival.digest] = _row(arrival, place, len(held) + 1)
         # Our own result, routed back by the PACS, is kept, but it says nothing new about the study.
         if not arrival.identity.ours:
             touched[place.study] = arrival.sender
-    if rows:
-        connection.execute(insert(Instance.__table__), rows)  # type: ignore[arg-type]
-    if touched:
-        _touch(connection, touched)
+    driver.executemany(_INSERT, list(rows.values()))
+    for study_id, sender in touched.items():
+        [(state,)] = driver.execute(_TOUCH, (_moment(), study_id)).fetchall()
+        if state == State.INCOMPLETE:
+            _resume(connection, study_id, sender)
+
+
+_VERSIONS = "SELECT digest FROM instances WHERE series_id = ? AND sop_instance_uid = ?"
+_COLUMNS = ("series_id", "sop_instance_uid", "version", "current", "digest", "path", "size", "sender", "received",
+            "header")  # fmt: skip
+_INSERT = f"INSERT INTO instances ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
+_TOUCH = "UPDATE studies SET last_received = ?, unjudged = 1 WHERE id = ? RETURNING state"
 
 
 def _key(arrival: Arrival) -> tuple[str, str]:
@@ -130,26 +162,16 @@ def _place(connection: Connection, arrival: Arrival) -> _Place:
         return _Place(study.id, series.id)
 
 
-def _versions(connection: Connection, series: set[int], uids: set[str]) -> dict[tuple[int, str], set[str]]:
-    """The digests that each of these instances is held with."""
-    found: dict[tuple[int, str], set[str]] = {}
-    rows = connection.execute(
-        select(Instance.series_id, Instance.sop_instance_uid, Instance.digest).where(
-            Instance.series_id.in_(series), Instance.sop_instance_uid.in_(uids)
-        )
-    )
-    for series_id, uid, digest in rows:
-        found.setdefault((series_id, uid), set()).add(digest)
-    return found
+def _row(arrival: Arrival, place: _Place, version: int) -> list[Any]:
+    """In the order of _COLUMNS, as SQLAlchemy's types write them."""
+    identity = arrival.identity
+    header = json.dumps({"sop_class_uid": identity.sop_class_uid})
+    return [place.series, identity.sop_instance_uid, version, 1, arrival.digest, arrival.path, arrival.size,
+            arrival.sender, _moment(), header]  # fmt: skip
 
 
-def _row(arrival: Arrival, place: _Place, version: int) -> dict[str, Any]:
-    return {
-        "series_id": place.series, "sop_instance_uid": arrival.identity.sop_instance_uid, "version": version,
-        "current": True, "digest": arrival.digest, "path": arrival.path, "size": arrival.size,
-        "sender": arrival.sender, "received": now(),
-        "header": {"sop_class_uid": arrival.identity.sop_class_uid},
-    }  # fmt: skip
+def _moment() -> str:
+    return now().strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
 def is_unread() -> ColumnElement[bool]:
@@ -161,7 +183,7 @@ def is_unread() -> ColumnElement[bool]:
 
 
 def _replace(
-    connection: Connection, arrival: Arrival, place: _Place, version: int, rows: Sequence[dict[str, Any]]
+    connection: Connection, arrival: Arrival, place: _Place, version: int, rows: dict[tuple[int, str, str], list[Any]]
 ) -> None:
     """Other bytes under a known SOP Instance UID: the versions before are no longer current."""
     uid = arrival.identity.sop_instance_uid
@@ -169,9 +191,9 @@ def _replace(
         update(Instance).where(Instance.series_id == place.series, Instance.sop_instance_uid == uid)
         .values(current=False)
     )  # fmt: skip
-    for row in rows[:-1]:
-        if row["series_id"] == place.series and row["sop_instance_uid"] == uid:
-            row["current"] = False
+    for (series, other, _), row in rows.items():
+        if (series, other) == (place.series, uid):
+            row[_COLUMNS.index("current")] = 0
     why = f"SOP instance {uid} came again with other content; version {version}"
     log.warning("study %s: %s", safe_name(arrival.identity.study_instance_uid), why)
     connection.execute(
@@ -179,15 +201,7 @@ def _replace(
     )
 
 
-def _touch(connection: Connection, touched: dict[int, str]) -> None:
-    """Their studies have something new to be judged."""
-    states = connection.execute(
-        update(Study).where(Study.id.in_(touched)).values(last_received=now(), unjudged=True)
-        .returning(Study.id, Study.state)
-    ).all()  # fmt: skip
-    for study_id, state in states:
-        if state == State.INCOMPLETE:
-            with Session(connection) as session:
-                study = session.get_one(Study, study_id)
-                move(session, study, State.RECEIVING, "a late instance arrived", touched[study_id])
-                session.flush()
+def _resume(connection: Connection, study_id: int, sender: str) -> None:
+    with Session(connection) as session:
+        move(session, session.get_one(Study, study_id), State.RECEIVING, "a late instance arrived", sender)
+        session.flush()

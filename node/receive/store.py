@@ -105,7 +105,7 @@ class Store:
         path = self._data.received(study_key, series_key, identity.sop_instance_uid, digest)
         self._folders.make(path.parent)
         incoming.move_to(path)
-        relative = path.relative_to(self._data.root).as_posix()
+        relative = str(path)[len(str(self._data.root)) + 1 :]
         return Arrival(identity, digest, relative, incoming.size, sender)
 
     def _quarantine(self, incoming: Incoming, status: int, sender: str, reason: str, claimed_study: str) -> Answer:

@@ -12,7 +12,7 @@ from node.roles.rules import RoleOverride, RoleRules
 from node.roles.series_facts import SeriesFacts
 from node.roles.t1_series import T1Series, in_time
 from node.roles.weighting import Kind, Weighting, named, weigh
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 __all__ = ["RoleDecision", "RoleOverride", "RoleRules", "SeriesFacts", "identify"]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from node.roles.rules import RoleRules
 from node.roles.series_facts import SeriesFacts
 from node.roles.t1_series import T1Series, acquisitions, in_time, minutes, secondary, timed, together, voxel_volume
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 # Three images of one kind, before, after the first and after the second injection: time alone can tell them apart.
 _PROTOCOL = 3
@@ -81,7 +81,7 @@ def _forgotten(ordered: Sequence[T1Series], written: Sequence[bool]) -> list[T1S
 
 
 def _unannounced(ordered: Sequence[T1Series], settled: dict[str, Moment]) -> dict[str, Moment]:
-    """What an untagged series long after the first one is, in a study without a low dose: that, with its tags forgotten?
+    """What an untagged series long after the first one is, in a study without a low dose: that, with forgotten tags?
 
     A repeat after motion follows at once. Where a later header tells of more than one injection, it is the low dose;
     where none does, nobody can tell, and neither it nor a later series without a dose may get a role.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 
 @dataclass(frozen=True)
