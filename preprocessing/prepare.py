@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
-from preprocessing.bias import correct_bias
+from preprocessing import bias, register
 from preprocessing.brain import BrainExtractor
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.normalise import HIGH, LOW, IntensityScale, scale_of
-from preprocessing.register import affine_to_template, rigid
-from preprocessing.resample import Matrix, inverse, resample
+from preprocessing.reference import bias as reference_bias
+from preprocessing.reference import register as reference_register
+from preprocessing.resample import Matrix, resample
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import FloatArray, Geometry, Role, Volume
 
@@ -32,12 +34,17 @@ class PreparationError(ValueError):
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """``threads`` for every step; HD-BET with five folds and mirroring if ``accurate_brain``; clip limits in sd."""
+    """``threads`` for every step; HD-BET with five folds and mirroring if ``accurate_brain``; clip limits in sd.
+
+    ``method`` is the torch way of registration and N4, on ``device``, or the "reference": SimpleITK's, much slower.
+    """
 
     threads: int = 2
     accurate_brain: bool = False
     clip_low: float = LOW
     clip_high: float = HIGH
+    method: Literal["fast", "reference"] = "fast"
+    device: str = "cpu"
 
 
 def prepare(volumes: Mapping[Role, Volume], settings: PreparationSettings, progress: Progress) -> PreparedStudy:
@@ -49,60 +56,96 @@ def prepare(volumes: Mapping[Role, Volume], settings: PreparationSettings, progr
     Raises ``PreparationError`` when a required series is missing, and what the steps raise (``BrainExtractionError``,
     ``RegistrationError``, ``BiasError``, ``NormalisationError``), all of them ``ValueError`` with cause and remedy.
     """
-    for role in REQUIRED:
-        if role not in volumes:
-            raise PreparationError(f"the study has no {role} series, which the network needs")
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(settings.threads)
-    torch.set_num_threads(settings.threads)
+    require(volumes)
+    use_threads(settings.threads)
+    extractor = _extractor(settings.accurate_brain)
+    brain = extractor.mask(volumes[Role.T1], lambda share: progress("brain extraction", 0.6 * share))
+    return prepare_in_brain(volumes, brain, settings, lambda step, share: progress(step, 0.6 + 0.4 * share))
+
+
+def prepare_in_brain(
+    volumes: Mapping[Role, Volume], brain: NDArray[np.bool_], settings: PreparationSettings, progress: Progress
+) -> PreparedStudy:
+    """``prepare`` after brain extraction: ``brain`` is the brain on the T1's own grid.
+
+    The series are registered as they come, for mutual information does not mind the bias field, and interpolated once.
+    N4 then works on the network's grid, inside the brain, on a fraction of the voxels. Never on diffusion: its field
+    would change the ADC.
+    """
+    require(volumes)
+    use_threads(settings.threads)
+    way = _WAYS[settings.method](settings.device)
     roles = [role for role in (*CHANNELS, Role.FULL_DOSE) if role in volumes]
     t1 = volumes[Role.T1]
 
-    progress("brain extraction", 0.0)
-    brain = _extractor(settings.accurate_brain).mask(t1, lambda share: progress("brain extraction", 0.35 * share))
-    progress("registration to MNI152", 0.35)
-    to_t1 = affine_to_template(t1, brain)
+    progress("registration to MNI152", 0.0)
+    to_t1 = way.affine_to_template(t1, brain)
+    mask = on_network_grid(brain, t1.geometry, to_t1)
 
-    onto_grid: dict[Role, FloatArray] = {}
+    channels: dict[Role, FloatArray] = {}
     transforms: dict[Role, Matrix] = {}
+    scales: dict[Role, IntensityScale] = {}
     for done, role in enumerate(roles):
-        progress(f"registration and N4 of {role}", 0.45 + 0.5 * done / len(roles))
-        volume = volumes[role]
-        from_t1 = np.eye(4) if role is Role.T1 else rigid(t1, brain, _guide(role, volumes))
+        progress(f"registration and N4 of {role}", 0.2 + 0.8 * done / len(roles))
+        from_t1 = np.eye(4) if role is Role.T1 else way.rigid(t1, brain, _guide(role, volumes))
         transforms[role] = from_t1 @ to_t1
+        image = resample(volumes[role], like=NETWORK_GRID, transform=transforms[role], outside=np.nan)
+        seen = mask & np.isfinite(image.array)
         if role is not Role.ADC:
-            here = _sampled(brain, t1.geometry, volume.geometry, inverse(from_t1))
-            volume = correct_bias(volume, here)
-        onto_grid[role] = resample(volume, like=NETWORK_GRID, transform=transforms[role], outside=np.nan).array
+            image = way.correct_bias(image, seen)
+        values = image.array[seen]
+        scales[role] = scale_of(values, np.ones_like(values, dtype=bool), settings.clip_low, settings.clip_high)
+        channels[role] = np.zeros_like(image.array)
+        channels[role][seen] = scales[role].to_unit(values)
 
-    progress("normalisation", 0.95)
-    mask = _sampled(brain, t1.geometry, NETWORK_GRID, to_t1)
-    scales = {role: _scale(onto_grid[role], mask, settings) for role in roles}
-    unit = {role: _unit(onto_grid[role], mask, scales[role]) for role in roles}
-    channels = tuple(role for role in CHANNELS if role in roles)
-    inputs = np.stack([unit[role] for role in channels])
-    study = PreparedStudy(channels, inputs, mask, transforms, scales, unit.get(Role.FULL_DOSE))
+    inputs = tuple(role for role in CHANNELS if role in roles)
+    stacked = np.stack([channels[role] for role in inputs])
+    study = PreparedStudy(inputs, stacked, mask, transforms, scales, channels.get(Role.FULL_DOSE))
     progress("prepared", 1.0)
     return study
+
+
+def require(volumes: Mapping[Role, Volume]) -> None:
+    """Raises ``PreparationError`` when a series is missing without which there is no input."""
+    for role in REQUIRED:
+        if role not in volumes:
+            raise PreparationError(f"the study has no {role} series, which the network needs")
+
+
+def use_threads(count: int) -> None:
+    """Let every library that works here use ``count`` threads and no more."""
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
+    torch.set_num_threads(count)
+
+
+def on_network_grid(brain: NDArray[np.bool_], here: Geometry, to_here: Matrix) -> NDArray[np.bool_]:
+    """The mask of grid ``here`` on the network's grid; ``to_here`` takes a point of the latter to one of the former."""
+    mask = Volume(brain.astype(np.float32), here)
+    return np.asarray(resample(mask, like=NETWORK_GRID, transform=to_here).array > 0.5)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How to do the steps for which there is a fast way and a plain one."""
+
+    affine_to_template: Callable[[Volume, NDArray[np.bool_]], Matrix]
+    rigid: Callable[[Volume, NDArray[np.bool_], Volume], Matrix]
+    correct_bias: Callable[[Volume, NDArray[np.bool_]], Volume]
+
+
+_WAYS: Mapping[str, Callable[[str], _Way]] = {
+    "fast": lambda device: _Way(
+        partial(register.affine_to_template, device=device), partial(register.rigid, device=device), bias.correct_bias
+    ),
+    "reference": lambda _: _Way(
+        reference_register.affine_to_template, reference_register.rigid, reference_bias.correct_bias
+    ),
+}
 
 
 def _guide(role: Role, volumes: Mapping[Role, Volume]) -> Volume:
     """The image that finds the way for a series: b=0 for the ADC map, whose own contrast is poor, else the series."""
     return volumes[Role.DWI] if role is Role.ADC and Role.DWI in volumes else volumes[role]
-
-
-def _sampled(brain: NDArray[np.bool_], here: Geometry, there: Geometry, matrix: Matrix) -> NDArray[np.bool_]:
-    """The mask of grid ``here`` on grid ``there``; ``matrix`` takes a point of ``there`` to a point of ``here``."""
-    mask = Volume(brain.astype(np.float32), here)
-    return np.asarray(resample(mask, like=there, transform=matrix).array > 0.5)
-
-
-def _scale(array: FloatArray, mask: NDArray[np.bool_], settings: PreparationSettings) -> IntensityScale:
-    return scale_of(array, mask & np.isfinite(array), settings.clip_low, settings.clip_high)
-
-
-def _unit(array: FloatArray, mask: NDArray[np.bool_], scale: IntensityScale) -> FloatArray:
-    """[0, 1] inside the brain, zero outside it and where the series does not reach."""
-    return np.where(mask & np.isfinite(array), scale.to_unit(np.nan_to_num(array)), 0).astype(np.float32)
 
 
 @cache
