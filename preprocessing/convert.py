@@ -62,12 +62,12 @@ def convert_series(files: Sequence[Path]) -> ConvertedSeries:
     description = sources[0].dataset.get("SeriesDescription", "")
     where = f"series {description or 'without description'} ({uid})"
     frames = [frame for source in sources for frame in frames_of(source)]
-    require_declared_images(sources, frames, where)
     signal = [frame for frame in frames if not MAPS & set(frame.kind)]
     maps = [frame for frame in frames if "ADC" in frame.kind]
     if not signal and not maps:
         raise ConversionError(where, "holds only derived maps that are no ADC", "Send the diffusion series itself")
     require_declared_slices(sources, len(slices_of(signal or maps, where)), where)
+    require_declared_images(sources, frames, where)
     adc = _read(slices_of(_only_one(maps, where), where), reference, uid) if maps else None
     if not signal:
         assert adc is not None  # noqa: S101 - there are maps
@@ -103,8 +103,8 @@ def _diffusion(
         for number, images in enumerate(slices, start=1):
             if len(images) != usual:
                 raise ConversionError(
-                    here, f"slice number {number} has {len(images)} images, the other slices {usual}: "
-                    + ("images are missing" if len(images) < usual else "duplicate positions"), SEND_AGAIN,
+                    here, f"slice number {number} at {_place(images[0])} mm has {len(images)} images, the other slices "
+                    f"{usual}: " + ("images are missing" if len(images) < usual else "duplicate positions"), SEND_AGAIN,
                 )
         volumes.append(_read(slices, reference, uid))
         b_values.append(round(b, 3))

@@ -46,7 +46,7 @@ def require_declared_slices(sources: Sequence[Source], found: int, where: str) -
                 raise ConversionError(
                     where,
                     f"has {found} slices, but {declaration.element} declares {declaration.count}: the series is "
-                    "cropped at an end",
+                    "cropped at an end, or lacks slices at equal distances",
                     SEND_ALL,
                 )
 

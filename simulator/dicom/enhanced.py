@@ -29,7 +29,6 @@ from simulator.dicom.series import StoredSeries
 from simulator.protocol import Kind, SeriesPlan, Weighting
 from simulator.scanner import Vendor
 
-
 # XA30 states these in every frame, though they are the same in all; dcm2niix joins the volumes by where they stand.
 REPEATED_BY_SIEMENS = (
     "MREchoSequence",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
+from benchmarks.reading import by_dicom2nifti, by_simpleitk, by_us, judged
 from preprocessing.convert import convert_series
 from preprocessing.volume import Volume
+from simulator.protocol import Kind
+from simulator.scanner import Scanner, Vendor
 from tests.preprocessing import series
+from tests.simulator.dicom.test_layouts import all_series
+from tests.simulator.dicom.test_layouts import write as write_scanned
 
 
 def require_same(found: Volume, expected: Volume, tolerance: float = 0.0) -> None:
@@ -143,6 +150,42 @@ def test_transfer_syntaxes(tmp_path: Path, syntax: str) -> None:
     require_same(convert_series(series.write(images, tmp_path)).volumes[0], truth)
 
 
+def test_jpeg_lossless(tmp_path: Path) -> None:
+    truth = series.truth(series.oblique((64, 48, 5)))
+    files = series.write(series.classic(truth), tmp_path)
+    for file in files:
+        subprocess.run(["dcmcjpeg", "+e1", str(file), str(file)], check=True)
+        assert dcmread(file).file_meta.TransferSyntaxUID == JPEGLosslessSV1
+    require_same(convert_series(files).volumes[0], truth)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless])
+def test_compressed_multi_frame_image(tmp_path: Path, syntax: str) -> None:
+    truth = series.truth(series.oblique((64, 48, 5)))
+    image = series.enhanced(truth)
+    image.compress(syntax, generate_instance_uid=False)
+    require_same(convert_series(series.write([image], tmp_path)).volumes[0], truth)
+
+
+def test_b_value_order(tmp_path: Path) -> None:
+    """(0018,9087), also inside (0018,9117), before Siemens', GE's, Philips' and UIH's own."""
+    order = ["standard", "sequence", "Siemens", "GE", "Philips", "UIH"]
+    for leader, first in enumerate(order):
+        low, high = series.classic(series.truth(seed=1)), series.classic(series.truth(seed=2), first=9)
+        for image in (*low, *high):
+            for rank, name in enumerate(order[leader:]):
+                series.B_VALUES[name](image, (700 if image in high else 0) if rank == 0 else 100 * rank)
+        assert convert_series(series.write([*low, *high], tmp_path / first)).b_values == (0.0, 700.0), first
+
+
+def test_frame_without_direction_needs_no_b_value(tmp_path: Path) -> None:
+    low, high = series.enhanced(series.truth(seed=1), b_value=0), series.enhanced(series.truth(seed=2), b_value=800)
+    item = low.SharedFunctionalGroupsSequence[0].MRDiffusionSequence[0]
+    item.DiffusionDirectionality = "NONE"
+    del item.DiffusionBValue
+    assert convert_series(series.write([low, high], tmp_path)).b_values == (0.0, 800.0)
+
+
 @pytest.mark.parametrize(
     ("folder", "size", "b_values"),
     [("t1", (128, 128, 96), (0.0,)), ("dwi", (72, 72, 39), (0.0, 2500.0)), ("adc", (72, 72, 39), (0.0,)),
@@ -153,6 +196,16 @@ def test_real_enhanced_siemens(folder: str, size: tuple[int, int, int], b_values
     assert converted.b_values == b_values
     assert converted.volumes[0].geometry.size == size
     assert (converted.adc is not None) == (folder == "adc")
+
+
+@pytest.mark.parametrize("vendor", list(Vendor))
+def test_dicom2nifti_and_simpleitk_see_the_same_in_classic_volumes(tmp_path: Path, vendor: Vendor) -> None:
+    scanner = Scanner(vendor, scanner_adc=True)
+    for written in all_series(scanner):
+        if written.plan.kind is not Kind.DWI:
+            files = write_scanned(scanner, written, tmp_path / written.plan.kind)
+            ours = by_us(files)
+            assert judged(ours, by_dicom2nifti, files) == judged(ours, by_simpleitk, files) == "right"
 
 
 def test_our_trace_agrees_with_the_scanners() -> None:
