@@ -15,7 +15,7 @@ from model.gather import Session
 from node.files import DataFolder, safe_name
 from node.settings import Settings
 from node.states import State
-from node.steps import volumes_of
+from node.steps import preparation_settings, volumes_of
 from node.tables import Study
 from preprocessing.convert import convert_series
 from preprocessing.normalise import scale_of
@@ -64,8 +64,7 @@ def received(
     A study joins when it has every role of ``roles`` (ADC also from DWI) and a full-dose series, which the node
     receives but does not convert: it is converted and prepared here, with all its series, from the received files.
     """
-    work = settings.work
-    preparation = PreparationSettings(work.threads, work.brain_extraction == "accurate")
+    preparation = preparation_settings(settings.work)
     folder = DataFolder(settings.node.data)
     sessions = []
     with DatabaseSession(engine) as database:

@@ -95,6 +95,7 @@ class WorkSettings(_Table):
     threads: int = Field(ge=1, le=256)
     recovery_attempts: int = Field(ge=1, le=100)
     device: Literal["auto", "cpu", "cuda"]
+    preparation: Literal["fast", "reference"]
     brain_extraction: Literal["fast", "accurate"]
 
 

@@ -35,7 +35,7 @@ from node.ledger import QUEUED
 from node.quality import records
 from node.quality.headers import header_measures
 from node.quality.verdict import Verdict, assess
-from node.settings import Settings
+from node.settings import Settings, WorkSettings
 from node.tables import Delivery, DerivedSeriesRow, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc
 from preprocessing.convert import ConversionError, ConvertedSeries, convert_series
@@ -119,8 +119,7 @@ def prepare(room: Room, study_id: int) -> None:
     """Volumes to the network's input (paper, section 2)."""
     work = _work(room, study_id)
     roles = [role for role in (*CHANNELS, Role.DWI) if work.converted(role).exists()]
-    work_settings = room.settings.work
-    settings = PreparationSettings(work_settings.threads, work_settings.brain_extraction == "accurate")
+    settings = preparation_settings(room.settings.work)
     try:
         prepared = prepare_study(
             {role: load_volume(work.converted(role)) for role in roles},
@@ -151,6 +150,16 @@ def check(room: Room, study_id: int) -> None:
     if rejected:
         reasons = "; ".join(assessment.sentences(Verdict.REJECT))
         raise StudyError(f"quality control rejected it: {reasons}; `quarterdose studies accept` overrules it")
+
+
+def preparation_settings(work: WorkSettings) -> PreparationSettings:
+    """[work] in the words of the preparation."""
+    device = work.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return PreparationSettings(
+        work.threads, work.brain_extraction == "accurate", method=work.preparation, device=device
+    )
 
 
 def synthesise(room: Room, study_id: int) -> None:
