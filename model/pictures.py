@@ -39,8 +39,8 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
     figure = Figure(figsize=(1.8 * len(columns), 2.1 * len(rows)), facecolor="black")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    for line, row in zip(axes, rows, strict=True):
-        level = _slice(row)
+    for number, (line, row) in enumerate(zip(axes, rows, strict=True)):
+        level, box = _slice(row), _box(row.brain)
         for axis, title in zip(line, columns, strict=True):
             axis.set_axis_off()
             if title not in row.images:
@@ -48,13 +48,13 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
             image = row.images[title]
             own = title in (TITLES[Role.FLAIR], TITLES[Role.ADC])
             black, white = _window(row, image if own else None)
-            axis.imshow(image[level], cmap="gray", vmin=black, vmax=white)
-            if line is axes[0]:
+            axis.imshow(image[level][box], cmap="gray", vmin=black, vmax=white)
+            if number == 0:
                 axis.set_title(title, color="white", fontsize=8)
             if title == columns[-1]:
                 for mask, colour in row.outlines:
                     if mask[level].any():
-                        axis.contour(mask[level], levels=[0.5], colors=[colour], linewidths=0.8)
+                        axis.contour(mask[level][box], levels=[0.5], colors=[colour], linewidths=0.8)
     figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.94, wspace=0.02, hspace=0.02)
     figure.savefig(path, dpi=110, facecolor="black")
 
@@ -107,6 +107,12 @@ def _outlines(lesion: Mask, judgement: Judgement) -> tuple[tuple[Mask, str], ...
 def _slice(row: Row) -> int:
     area = sum(mask.sum(axis=(1, 2)) for mask, _ in row.outlines) if row.outlines else row.brain.sum(axis=(1, 2))
     return int(np.argmax(area))
+
+
+def _box(brain: Mask) -> tuple[slice, slice]:
+    """The brain in the axial plane."""
+    y, x = (np.flatnonzero(brain.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    return slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
 
 
 def _window(row: Row, own: FloatArray | None) -> tuple[float, float]:

@@ -32,6 +32,11 @@ class Table:
         lines = [f"## {self.title}", "", _row(self.columns), _row(["---"] * len(self.columns)), *map(_row, self.rows)]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
 
+    def write_csv(self, path: Path) -> None:
+        """Columns and rows, without title and notes."""
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([self.columns, *self.rows])
+
     def latex(self) -> str:
         """A tabular environment; ✓ needs the package amssymb."""
         rows = [" & ".join(_escaped(cell) for cell in row) + r" \\" for row in self.rows]
@@ -48,9 +53,7 @@ def write_tables(folder: Path, name: str, tables: Sequence[Table]) -> None:
     (folder / f"{name}.md").write_text("\n".join(table.markdown() for table in tables))
     (folder / f"{name}.tex").write_text("\n".join(table.latex() for table in tables))
     for number, table in enumerate(tables, start=1):
-        path = folder / (f"{name}.csv" if number == 1 else f"{name}-{number}.csv")
-        with path.open("w", newline="") as file:
-            csv.writer(file).writerows([table.columns, *table.rows])
+        table.write_csv(folder / (f"{name}.csv" if number == 1 else f"{name}-{number}.csv"))
 
 
 def _row(cells: Sequence[str]) -> str:

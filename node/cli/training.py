@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from node.cli.cohorts import reported
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +86,7 @@ def train(
             train_network(training, settings, out / "run", told)
             bar.update(task, doing="judging")
             card = write_model(out / "model", out / "run", training, held_out, settings)
-    Console().print(Markdown(card.markdown()))
+    typer.echo(card.markdown())
     typer.echo(f"the model is in {out / 'model'}")
 
 
@@ -134,7 +133,7 @@ def validate(
         tables = [report.scores_table(results), report.detection_table(results), report.appearance_table(results),
                   report.calibration_table(results)]  # fmt: skip
         write_tables(out, "validate", tables)
-        write_tables(out, "subjects", [report.subjects_table(results)])
+        report.subjects_table(results).write_csv(out / "subjects.csv")
         for number, result in enumerate(results, start=1):
             figure_3(out / f"figure3-{number}.png", plan, result.runs, drawn)
     _show(tables, out / "validate.md")
@@ -250,5 +249,5 @@ def _following() -> Iterator[Any]:
 
 def _show(tables: Sequence[Table], written: Path) -> None:
     for table in tables:
-        Console().print(Markdown(table.markdown()))
+        typer.echo(table.markdown())
     typer.echo(f"written: {written}, with .csv and .tex beside it")

@@ -1,10 +1,14 @@
-"""The figures against hand-computed values and scikit-image."""
+"""The figures against hand-computed values, scikit-image, torchmetrics and MONAI."""
 
 import math
 
 import numpy as np
 import pytest
+import torch
+from monai.metrics import PSNRMetric, SSIMMetric
 from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import structural_similarity_index_measure as torch_ssim
+from torchmetrics.image import PeakSignalNoiseRatio as TorchPsnr
 
 from model.metrics import l2, psnr, score, ssim
 from model.metrics import structural_similarity as our_structural_similarity
@@ -65,3 +69,15 @@ def test_shapes_that_differ_are_refused(pair):
     virtual, target = pair
     with pytest.raises(ValueError, match="lesion"):
         score(virtual, target, np.zeros((2, 2, 2), bool))
+
+
+def test_against_torchmetrics_and_monai(pair):
+    virtual, target = (torch.from_numpy(image)[None, None] for image in pair)
+    assert psnr(l2(*pair)) == pytest.approx(TorchPsnr(data_range=1.0)(virtual, target).item(), rel=1e-5)
+    assert psnr(l2(*pair)) == pytest.approx(PSNRMetric(max_val=1.0)(virtual, target).item(), rel=1e-5)
+    inside = np.zeros(pair[0].shape, bool)
+    inside[5:-5, 5:-5, 5:-5] = True  # windows that lie wholly inside the image: each library has its own border
+    _, index = torch_ssim(virtual, target, data_range=1.0, sigma=1.5, return_full_image=True)
+    assert ssim(*pair, inside) == pytest.approx(index[0, 0].numpy()[inside].mean(), abs=1e-5)
+    monai = SSIMMetric(spatial_dims=3, data_range=1.0, kernel_type="gaussian", win_size=11, kernel_sigma=1.5)
+    assert ssim(*pair, inside) == pytest.approx(monai(virtual, target).item(), abs=1e-4)

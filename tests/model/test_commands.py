@@ -1,0 +1,64 @@
+"""`quarterdose train` as a process: killed without warning, it goes on to the same weights."""
+
+import hashlib
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from model.store import Model
+from model.train import CHECKPOINT, read_checkpoint
+
+from .tiny import tiny_cohort
+
+COMMAND = Path(__file__).parents[2] / ".venv" / "bin" / "quarterdose"
+
+
+def call(cohort, out):
+    return [
+        COMMAND, "train", cohort, "--out", out, "--role", "t1", "--role", "low_dose", "-C", "2", "--epochs", "8",
+        "--precision", "fp32", "--hold-out", "head_3", "--set", "head=residual", "--set", "checkpoint_seconds=0",
+    ]  # fmt: skip
+
+
+def digest(out):
+    return hashlib.sha256((out / "model" / "weights.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.timeout(600)
+def test_killed_with_signal_9_it_resumes_to_the_same_weights(tmp_path):
+    cohort = tmp_path / "cohort"
+    tiny_cohort(cohort, 8)
+    subprocess.run(call(cohort, tmp_path / "whole"), check=True, capture_output=True)
+
+    killed = tmp_path / "killed"
+    with subprocess.Popen(call(cohort, killed), stdout=subprocess.DEVNULL) as process:
+        while not (killed / "run" / CHECKPOINT).exists():
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    step = read_checkpoint(killed / "run" / CHECKPOINT)["step"]
+    assert 0 < step < 6 * 8, "it was killed in the middle"
+    said = subprocess.run(call(cohort, killed), check=True, capture_output=True, text=True)
+    assert digest(killed) == digest(tmp_path / "whole")
+
+    assert "this network" in said.stdout  # judged on the head that was held out
+    assert "low dose as it is" in said.stdout
+    model = Model.load(killed / "model", "cpu")
+    assert model.card.results[0].subjects == 2
+    previews = sorted(path.name for path in (tmp_path / "whole" / "watch").glob("*.png"))
+    assert previews == ["preview-000006.png", "preview-000012.png", "preview-000024.png", "preview-000048.png"]
+
+
+def test_what_is_wrong_is_one_line(tmp_path):
+    tiny_cohort(tmp_path / "cohort", 2)
+    said = subprocess.run(
+        [COMMAND, "validate", tmp_path / "cohort", "--out", tmp_path, "--role", "t1", "--set", "head=residual"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert said.returncode == 1
+    assert "needs low_dose among the inputs" in said.stderr
+    assert "Traceback" not in said.stderr

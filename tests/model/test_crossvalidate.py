@@ -1,0 +1,150 @@
+"""Folds are trained once, shared between studies, and taken up where they were left."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model import report
+from model.ablate import backward_elimination, every_subset, table_1
+from model.contenders import Linear, Nothing, Trained, contenders
+from model.crossvalidate import Plan, cross_validate, judged_folder
+from model.folds import folds
+from model.judge import Judgement
+from model.pictures import figure_3, telling
+from model.rivals import fit_extrapolation
+from model.scale import SAMPLES, draw_figure_4, figure_4_table, forecast, power_law, scale
+from model.train import TrainingSettings, settings_from
+from preprocessing.volume import Role
+
+from .tiny import ROLES, tiny_cohort
+
+SETTINGS = TrainingSettings(roles=ROLES, channels=2, epochs=1, crop=16, half_precision=False)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return Plan(tiny_cohort(folder / "cohort", 8), folder / "runs", folds=2)
+
+
+def no_fit(*arguments):
+    raise AssertionError("it was trained again")
+
+
+def test_what_is_there_is_not_computed_again(plan, monkeypatch):
+    told = []
+    first = cross_validate(plan, Trained("net", SETTINGS), told.append)
+    assert {one.fold for one in told} == {1, 2}
+    assert [one.subject for one in first.judgements] == [record.name for record in plan.cohort.subjects]
+    monkeypatch.setattr(Trained, "fit", no_fit)
+    assert str(cross_validate(plan, Trained("net", SETTINGS)).judgements) == str(first.judgements)
+
+
+def test_a_study_that_was_killed_judges_only_who_is_missing(plan, monkeypatch):
+    result = cross_validate(plan, Nothing())
+    place = judged_folder(result.runs[1], folds(plan.cohort, 2)[1])
+    gone, kept = sorted(place.glob("*.json"))[:2]
+    moment, content = kept.stat().st_mtime_ns, gone.read_text()
+    gone.unlink()
+    again = cross_validate(plan, Nothing())
+    assert (gone.read_text(), kept.stat().st_mtime_ns) == (content, moment)
+    assert str(again.judgements) == str(result.judgements)
+
+
+def test_every_setting_and_every_training_subject_has_a_run_of_its_own(plan):
+    runs = set()
+    for contender in (Trained("a", SETTINGS), Trained("b", replace(SETTINGS, seed=1)), Nothing(), Linear("l", 4.0)):
+        runs |= set(cross_validate(plan, contender).runs)
+    assert len(runs) == 8
+    assert set(cross_validate(plan, Trained("another name", SETTINGS)).runs) <= runs
+    about = json.loads((next(iter(runs)) / "run.json").read_text())
+    assert about["subjects"] in [[r.name for r in fold.train.subjects] for fold in folds(plan.cohort, 2)]
+
+
+def test_k_is_fitted_on_the_training_fold_alone(plan):
+    result = cross_validate(plan, Linear("fitted", None))
+    for fold, judged in zip(folds(plan.cohort, 2), result.folds, strict=True):
+        k = fit_extrapolation(fold.train)
+        same = cross_validate(plan, Linear("given", k))
+        expected = {one.subject: one.grid.l2 for one in same.judgements}
+        assert all(one.grid.l2 == expected[one.subject] for one in judged)
+
+
+def test_a_judgement_reads_back(plan):
+    one = cross_validate(plan, Trained("net", SETTINGS)).judgements[1]
+    path = plan.runs / "one.json"
+    one.write(path)
+    assert str(Judgement.read(path)) == str(one)  # NaN is not equal to itself
+    assert one.detection.lesions
+    assert not math.isnan(one.virtual.cnr)
+
+
+def test_tables_have_every_method_and_the_ceiling(plan):
+    results = [cross_validate(plan, one) for one in contenders(["nothing", "linear"], SETTINGS)]
+    results.append(cross_validate(plan, Trained("net", SETTINGS)))
+    scores = report.scores_table(results)
+    assert [row[:2] for row in scores.rows][::2] == [(one.contender.name, "whole grid") for one in results]
+    seen = report.detection_table(results)
+    assert seen.rows[-1][0] == "the full dose itself"
+    assert len(report.appearance_table(results).rows) == 4
+    assert [row[0] for row in report.calibration_table(results).rows] == ["net"]  # no other tells an uncertainty
+    assert len(report.subjects_table(results).rows) == 3 * 8
+    mean = np.mean([one.grid.l2 for one in results[0].judgements]) * 1e5
+    assert scores.rows[0][2].startswith(f"{mean:.1f} (")
+
+
+def test_figure_3_is_drawn_from_what_was_kept(plan, tmp_path):
+    names = telling(plan.cohort)
+    assert not plan.cohort.read(next(r for r in plan.cohort.subjects if r.name == names[-1])).lesion.any()
+    drawn = replace(plan, drawn=frozenset(names))
+    figure_3(tmp_path / "figure3.png", drawn, cross_validate(drawn, Nothing()).runs, names)
+    assert (tmp_path / "figure3.png").stat().st_size > 5000
+
+
+def test_backward_elimination_drops_the_least_missed_and_shares_its_runs(plan, monkeypatch):
+    results = backward_elimination(plan, SETTINGS, lambda happening: None)
+    assert [set(one.contender.roles) for one in results] == [set(ROLES), {Role.T1}, {Role.LOW_DOSE}]
+    assert cross_validate(plan, Trained("net", SETTINGS)).runs == results[0].runs
+    monkeypatch.setattr(Trained, "fit", no_fit)
+    subsets = every_subset(plan, SETTINGS, lambda happening: None)
+    assert {one.runs for one in subsets} == {one.runs for one in results}
+    table = table_1(results)
+    assert table.rows[0][:4] == ("✓", "✓", "✗", "✗")
+    assert table.rows[0][5] == "31.3 (11.5)"  # the paper's, for these two inputs
+
+
+def test_figure_4_shares_its_whole_folds_and_extrapolates(plan, tmp_path):
+    points = scale(plan, SETTINGS, [2], [0.25, 0.5, 1.0], lambda happening: None)
+    assert points[-1].result.runs == cross_validate(plan, Trained("net", SETTINGS)).runs
+    assert [len(json.loads((one.result.runs[0] / "run.json").read_text())["subjects"]) for one in points] == [1, 2, 4]
+    told = forecast(points, "l2")
+    assert told.low <= told.high
+    assert forecast(points[1:], "l2") is None
+    rows = figure_4_table(points).rows
+    assert [row[1] for row in rows] == ["25%", "50%", "100%", "200%, extrapolated", "200%, by eye"]
+    draw_figure_4(tmp_path / "figure4.png", points)
+    assert (tmp_path / "figure4.png").stat().st_size > 5000
+    assert SAMPLES >= 100
+
+
+def test_a_power_law_is_continued():
+    fractions = np.array([0.25, 0.5, 0.75, 1.0])
+    falling = 30 + 4 * fractions**-0.8
+    assert power_law(fractions, falling, 1, 2.0) == pytest.approx(30 + 4 * 2**-0.8, abs=0.02)
+    rising = 35 - 0.9 * fractions**-0.5
+    assert power_law(fractions, rising, -1, 2.0) == pytest.approx(35 - 0.9 * 2**-0.5, abs=0.02)
+    assert power_law(fractions, -falling, 1, 2.0) == pytest.approx(-falling.mean())  # more data never harms
+
+
+def test_names_and_settings_that_do_not_exist_are_said():
+    with pytest.raises(ValueError, match="no method is called best"):
+        contenders(["paper", "best"], SETTINGS)
+    with pytest.raises(ValueError, match="no setting widht"):
+        settings_from({"widht": 3})
+    with pytest.raises(ValueError, match=r"epochs.*'many'"):
+        settings_from({"epochs": "many"})
+    given = settings_from({"crop": "64", "head": "residual", "cosine_decay": "true", "gradient_limit": None})
+    assert (given.crop, given.head, given.cosine_decay, given.gradient_limit) == (64, "residual", True, None)
