@@ -1,4 +1,4 @@
-"""Studies whose headers are what the simulated scanners write, with images four pixels wide so that they cost little.
+"""Studies whose headers are what the simulated scanners write, with few and tiny images so that they cost little.
 
 A study is held as the bytes of its files: what is changed goes through pydicom, what is read goes through the node's
 own header reader.
@@ -33,7 +33,8 @@ from simulator.subject import person
 
 Edit = Callable[[str, Dataset], None]
 
-PIXELS = 4
+PIXELS = 4  # across an image, each as large as the scanner's own
+SLICES = 16  # at least, as far apart as covers what the scanner covers
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,21 @@ def header_study(seed: int, scanner: Scanner) -> HeaderStudy:
 
 
 def written(seed: int, scanner: Scanner, plan: SeriesPlan) -> tuple[bytes, ...]:
-    """The files of one series as the scanner's own writer makes them, cut to a few pixels of the same size."""
+    """The files of one series as the scanner's own writer makes them, from a coarse grid and constant pixels."""
     exam = Examination(f"headers of {seed} {scanner}", person(seed), scanner, start_of(seed))
-    narrow = replace(plan, grid=Grid.from_matrix((PIXELS, PIXELS, plan.grid.size[2]), plan.grid.matrix))
+    coarse = replace(plan, grid=_coarse(plan.grid))
     value = 0.8e-3 if plan.kind is Kind.ADC else 1.0
-    image = np.full(narrow.grid.shape, value, dtype=np.float32)
-    acquired = Acquired(narrow, dict.fromkeys(plan.weightings, image))
+    image = np.full(coarse.grid.shape, value, dtype=np.float32)
+    acquired = Acquired(coarse, dict.fromkeys(plan.weightings, image))
     with TemporaryDirectory() as folder:
         place = write_series(exam, stored(acquired, scanner, 1.0), Path(folder))
         return tuple(path.read_bytes() for path in sorted(place.glob("*.dcm")))
+
+
+def _coarse(grid: Grid) -> Grid:
+    """A few pixels of each n-th slice."""
+    step = max(grid.size[2] // SLICES, 1)
+    return Grid.from_matrix((PIXELS, PIXELS, grid.size[2] // step), grid.matrix @ np.diag([1, 1, step, 1]))
 
 
 def _edited(file: bytes, name: str, edit: Edit) -> bytes:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.role_identification --studies 200
 
-The files are those of the simulator's own writers, with images four pixels wide; the headers are read and judged by the
+The files are those of the simulator's own writers, with few and tiny images; the headers are read and judged by the
 node. A second table does to some of the studies what sites and anonymisers do, all without any name in the header:
 there the outcome is the right role, or no role where the header does not tell, never a wrong one.
 """
@@ -63,11 +63,13 @@ def random_studies(count: int) -> Iterator[tuple[int, HeaderStudy]]:
     for seed in range(count):
         scanner = known[seed % len(known)]
         rng = stream(seed, "role identification")
-        # Thick partitions, to have fewer files: their number is the cost of a study, and no role hangs on it.
-        thickness = float(rng.choice([2.4, 3.0, 4.0]))
+        thickness = float(rng.choice([1.0, 1.2, 1.6]))
         agent = str(rng.choice(["gadoterate", "gadobutrol"]))
         b_values = ((0, 1000), (0, 1000), (0, 800), (0, 500, 1000))[int(rng.integers(4))]
-        yield seed, header_study(seed, replace(scanner, t1_slice_mm=thickness, agent=agent, b_values=b_values))
+        directions = int(rng.choice([0, 0, 3]))
+        yield seed, header_study(seed, replace(
+            scanner, t1_slice_mm=thickness, agent=agent, b_values=b_values, directions=directions,
+        ))  # fmt: skip
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

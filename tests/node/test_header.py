@@ -208,6 +208,30 @@ def test_enhanced_contrast_counts_only_what_was_administered() -> None:
     header = seen(dataset)
     assert header.contrast_administered is True
     assert header.dose_mmol_kg == pytest.approx(0.025)
+    assert header.contrast_injections == 1
+
+
+def test_the_last_injection_of_an_enhanced_image_is_when_contrast_was_given() -> None:
+    dataset = enhanced()
+    dataset.ContrastBolusAgentSequence = []
+    for number, time in ((1, "101500"), (2, "102500")):
+        agent, profile = Dataset(), Dataset()
+        profile.ContrastBolusStartTime = time
+        agent.ContrastBolusAgentNumber, agent.ContrastAdministrationProfileSequence = number, [profile]
+        dataset.ContrastBolusAgentSequence.append(agent)
+    header = seen(dataset)
+    assert (header.contrast_start, header.contrast_injections) == ("102500", 2)
+
+
+@pytest.mark.parametrize(
+    ("volume", "total", "injections"), [(11.25, 15.0, 2), (15.0, 15.0, 1), (15.0, None, None), (None, 15.0, None)]
+)
+def test_a_total_above_the_volume_tells_of_an_earlier_injection(
+    volume: float | None, total: float | None, injections: int | None
+) -> None:
+    given = {"ContrastBolusVolume": volume, "ContrastBolusTotalDose": total}
+    header = seen(classic(**{keyword: value for keyword, value in given.items() if value is not None}))
+    assert header.contrast_injections == injections
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,59 @@ def test_a_repeat_before_contrast_replaces_the_first() -> None:
     assert "series 2 was preferred because it was acquired later" in because(*given, number=1)
 
 
+def at(minute: int) -> dict[str, object]:
+    return {"acquired": f"2026-01-02T10:{minute:02d}:00"}
+
+
+def test_without_contrast_tags_more_than_three_runs_cannot_be_told_apart() -> None:
+    given = [series(number, MPRAGE) for number in (1, 2, 3, 4)]
+    assert roles(*given) == {1: "t1", 2: None, 3: None, 4: None}
+    assert "cannot be told: number 2 of 4 T1 series" in because(*given, number=2)
+
+
+def test_an_angiography_is_not_compared_with_the_t1_series() -> None:
+    time_of_flight = {**BRAVO, "tr_ms": 22.0, "te_ms": 3.6, "ti_ms": None, "flip_deg": 18.0}
+    spoiled = {**BRAVO, "ti_ms": None}
+    given = [series(1, spoiled), series(2, time_of_flight), series(3, spoiled), series(4, spoiled)]
+    assert roles(*given) == {1: "t1", 2: None, 3: "low_dose", 4: "full_dose"}
+
+
+def test_different_t1_series_without_contrast_tags_are_not_taken_for_injections() -> None:
+    given = [series(1, SPIN_T1), series(2, MPRAGE)]
+    assert roles(*given) == {1: "t1", 2: None}
+    assert "no two T1 series have the same protocol" in because(*given, number=2)
+
+
+def test_two_reconstructions_of_one_acquisition_are_one() -> None:
+    given = [series(2 * minute + copy, MPRAGE, **at(minute)) for minute in (1, 2, 3) for copy in (0, 1)]
+    assert roles(*given) == {2: "t1", 3: None, 4: "low_dose", 5: None, 6: "full_dose", 7: None}
+
+
+def test_a_reformat_does_not_count_as_an_acquisition() -> None:
+    derived = {"image_type": ("DERIVED", "SECONDARY", "OTHER")}
+    given = [series(1, MPRAGE), series(2, MPRAGE), series(3, MPRAGE), series(4, MPRAGE, **derived, **at(2))]
+    assert roles(*given) == PROTOCOL | {4: None}
+    assert "calculated from series 2" in because(*given, number=4)
+
+
+def test_a_forgotten_first_injection_is_found_or_told() -> None:
+    def study(**full: object) -> list[SeriesFacts]:
+        return [series(1, MPRAGE, **at(1)), series(2, MPRAGE, **at(20)), series(3, MPRAGE, **at(30), **full)]
+
+    assert roles(*study(**FULL, contrast_injections=2)) == PROTOCOL
+    assert "series 3 tells of two" in because(*study(**FULL, contrast_injections=2), number=2)
+    assert roles(*study(**FULL)) == {1: "t1", 2: None, 3: "full_dose"}
+    assert roles(*study(**AGENT)) == {1: "t1", 2: None, 3: None}
+    assert "the low dose with its tags forgotten" in because(*study(**AGENT), number=2)
+
+
+def test_the_time_of_injection_alone_tells_of_contrast() -> None:
+    starts = ({}, {"contrast_start": "101500"}, {"contrast_start": "102500.5"})
+    given = [series(number, MPRAGE, **start) for number, start in enumerate(starts, 1)]
+    assert roles(*given) == PROTOCOL
+    assert "by its injection time 10:25:00 (neither agent nor dose in the header)" in because(*given, number=3)
+
+
 def test_flair_before_contrast_and_raw_diffusion_are_preferred() -> None:
     given = [series(1, FLAIR_2D), series(2, MPRAGE), series(3, MPRAGE, **LOW), series(4, FLAIR_2D)]
     assert roles(*given) == {1: "flair", 2: "t1", 3: "low_dose", 4: None}
