@@ -19,7 +19,6 @@ def ghosting(around: Surroundings) -> float:
     """
     if around.masked:
         return float("nan")
-    quiet = float(np.percentile(around.power[around.air], 25))
     beside = []
     for axis in range(3):
         shadow = around.air & around.brain.any(axis=axis, keepdims=True)
@@ -27,4 +26,4 @@ def ghosting(around: Surroundings) -> float:
             beside.append(float(around.power[shadow].mean()))
     if not beside:
         return float("nan")
-    return 100 * float(np.sqrt(max(max(beside) - quiet, 0.0))) / around.white
+    return 100 * float(np.sqrt(max(max(beside) - around.noise_power, 0.0))) / around.white

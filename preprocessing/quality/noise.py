@@ -11,12 +11,9 @@ def noise(around: Surroundings) -> float:
     """The noise's standard deviation in each channel, from the air; NaN when the scanner masked it.
 
     In air the magnitude of Gaussian noise is Rayleigh distributed: its mean square is 2 σ² (Gudbjartsson and Patz 1995;
-    the same σ as the air's standard deviation over 0.655). The quieter half of the blocks counts: ghosts are in the
-    other.
+    the same σ as the air's standard deviation over 0.655).
     """
-    if around.masked:
-        return float("nan")
-    return float(np.sqrt(np.percentile(around.power[around.air], 25) / 2))
+    return float(np.sqrt(around.noise_power / 2))
 
 
 def signal_to_noise(around: Surroundings) -> float:

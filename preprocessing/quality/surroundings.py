@@ -13,7 +13,7 @@ from pathlib import Path
 import nilearn
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.nifti import read_nifti
@@ -21,7 +21,7 @@ from preprocessing.resample import Matrix, inverse, resample
 from preprocessing.volume import FloatArray, Geometry, Volume
 
 BLOCK = 4.0  # mm
-HEAD = 0.25  # of white matter: what is brighter is head
+HEAD = 0.5  # of white matter: what is brighter is head, not a ghost of it
 MARGIN = 12.0  # mm around the head that are no air: fat-suppressed scalp, fluttering skin
 EYES = -20.0  # mm, the template's superior coordinate above which the head is cranium
 DEEP = 0.9  # probability of white matter from which it is deep, not partial volume or folded cortex
@@ -33,13 +33,14 @@ Mask = NDArray[np.bool_]
 class Surroundings:
     """Blocks [k, j, i] of one series.
 
-    ``white`` is the median signal of deep white matter; ``power`` the mean squared signal of each block; ``cranium``
-    marks blocks at the level of the brain, ``head`` those of the head, ``air`` those far from it, both in the cranium's
-    level only; ``brain`` those with brain. ``size`` is a block's edge in mm along k, j, i; ``axes`` the patient axis
-    (0 left-right, 1 front-back, 2 up-down) that each of them is nearest to.
+    ``white`` is the median signal of deep white matter; ``power`` the mean squared signal of a block's ``voxels``;
+    ``cranium`` marks blocks at the level of the brain, ``head`` those of the head, ``air`` those far from it, both at
+    that level only; ``brain`` those with brain. ``size`` is a block's edge in mm along k, j, i; ``axes`` the patient
+    axis (0 left-right, 1 front-back, 2 up-down) that each of them is nearest to.
     """
 
     white: float
+    voxels: int
     power: FloatArray
     cranium: Mask
     head: Mask
@@ -53,6 +54,19 @@ class Surroundings:
         """Whether the scanner set the background to zero, so that nothing can be learnt from it."""
         quiet = self.power[self.air]
         return bool(quiet.size < FEWEST or np.mean(quiet < (1e-3 * self.white) ** 2) > 0.3)
+
+
+    @property
+    def noise_power(self) -> float:
+        """Mean squared signal of air that holds noise alone; NaN when the background is masked.
+
+        From the lower quartile of the blocks, for ghosts are in the others: the mean of n squared Rayleigh values has a
+        gamma distribution of shape n, which says where its quartile lies.
+        """
+        if self.masked:
+            return float("nan")
+        quartile = float(stats.gamma.ppf(0.25, self.voxels)) / self.voxels
+        return float(np.percentile(self.power[self.air], 25)) / quartile
 
 
 FEWEST = 50  # blocks of air
@@ -78,7 +92,8 @@ def surroundings(volume: Volume, brain: Mask, transform: Matrix) -> Surroundings
     near = ndimage.distance_transform_edt(~head, sampling=size) <= MARGIN
     direction = np.abs(np.reshape(geometry.direction, (3, 3)))[:, ::-1]
     axes = tuple(int(axis) for axis in direction.argmax(axis=0))
-    return Surroundings(white, power, cranium, head & cranium, ~near & cranium, inside, size, axes)  # type: ignore[arg-type]  # three each
+    voxels = int(np.prod(factors))
+    return Surroundings(white, voxels, power, cranium, head & cranium, ~near & cranium, inside, size, axes)  # type: ignore[arg-type]  # three each
 
 
 def white_matter(volume: Volume, brain: Mask, transform: Matrix) -> float:

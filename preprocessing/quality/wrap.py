@@ -15,7 +15,7 @@ def wrap_around(around: Surroundings) -> float:
     Above and below the head is cut in most series, and in slices nothing comes back; whether the brain was cut there is
     measured by itself.
     """
-    bright = (around.power > (2 * HEAD * around.white) ** 2) & around.cranium
+    bright = (around.power > (HEAD * around.white) ** 2) & around.cranium
     worst = 0.0
     for axis in range(3):
         if around.axes[axis] == UP_DOWN:
