@@ -178,12 +178,10 @@ def with_reformats(study: HeaderStudy, seed: int) -> HeaderStudy:
 
     def derive(name: str, ds: Dataset) -> None:
         if name.endswith("reformat"):
-            places = [ds]
-            if "SharedFunctionalGroupsSequence" in ds:
-                frame_type = ds.SharedFunctionalGroupsSequence[0].MRImageFrameTypeSequence[0]
-                frame_type.FrameType = ["DERIVED", "SECONDARY", *frame_type.FrameType[2:]]
-            for place in places:
-                place.ImageType = ["DERIVED", "SECONDARY", *place.ImageType[2:]]
+            ds.ImageType = ["DERIVED", "SECONDARY", *ds.ImageType[2:]]
+            for groups in ds.get("SharedFunctionalGroupsSequence", ()):
+                for frame_type in groups.get("MRImageFrameTypeSequence", ()):
+                    frame_type.FrameType = ds.ImageType
 
     return no_contrast_tags(study, seed).edited(derive)
 
@@ -221,10 +219,13 @@ def low_dose_repeated_agent_only(study: HeaderStudy, seed: int) -> HeaderStudy:
 
 
 NAME_VARIANTS: tuple[Variant, ...] = (as_they_are, names_removed, names_wrong)
-SITE_VARIANTS: tuple[Variant, ...] = (
+CONTRAST_VARIANTS: tuple[Variant, ...] = (
     no_dose, agent_only, start_time_only, no_contrast_tags, low_dose_untagged, low_dose_untagged_no_dose,
-    full_dose_untagged, same_dose_on_both, no_time_on_low_dose, no_time_no_contrast, numbers_reversed, with_others,
-    with_others_untagged, with_reformats, t1_repeated, t1_repeated_no_dose, t1_repeated_untagged, low_dose_repeated,
+    full_dose_untagged, same_dose_on_both,
+)  # fmt: skip
+SITE_VARIANTS: tuple[Variant, ...] = (
+    *CONTRAST_VARIANTS, no_time_on_low_dose, no_time_no_contrast, numbers_reversed, with_others, with_others_untagged,
+    with_reformats, t1_repeated, t1_repeated_no_dose, t1_repeated_untagged, low_dose_repeated,
     low_dose_repeated_no_dose, low_dose_repeated_agent_only,
 )  # fmt: skip
 
