@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from benchmarks.training_cohort import simulate_cohort
 from model.card import ModelCard
 from model.cohort import Cohort, Mask
 from model.evaluate import Result, evaluate
+from model.finish import described
 from model.network import Head, SynthesisNetwork
 from model.rivals import extrapolated, fit_extrapolation, unchanged
 from model.store import SHIPPED, Model, write_weights
@@ -81,12 +82,6 @@ def trained_so_far(run: Path, settings: TrainingSettings) -> tuple[SynthesisNetw
     network = new_network(settings)
     network.load_state_dict(checkpoint["network"])
     return network, checkpoint["step"]
-
-
-def described(settings: TrainingSettings) -> tuple[str, ...]:
-    """The settings, one line each."""
-    values = ((field.name, getattr(settings, field.name)) for field in fields(settings))
-    return tuple(f"{name}: {', '.join(value) if isinstance(value, tuple) else value}" for name, value in values)
 
 
 def command(arguments: argparse.Namespace) -> str:
