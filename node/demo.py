@@ -127,7 +127,7 @@ class Demonstration:
                 self.progress(report["doing"] or report["state"].lower(), report["progress"])
                 if report["state"] == State.DELIVERED:
                     return report
-                if report["state"] in (State.FAILED, State.INCOMPLETE, State.CANCELLED):
+                if report["state"] in (State.REJECTED, State.FAILED, State.INCOMPLETE, State.CANCELLED):
                     raise CommandError(f"the study is {report['state']}: {report['reason']}")
             time.sleep(0.25)
         raise CommandError(f"not delivered within {_GIVE_UP_SECONDS:g} s; {stage.folder / 'node.log'} tells more")

@@ -48,6 +48,7 @@ def test_enhanced_series_of_a_real_scanner_are_prepared(make_config: ConfigMaker
         eventually(lambda: node.study(key)["state"] in _PREPARED, 400, every=1.0)
         report = node.study(key)
     assert report["state"] != State.FAILED or "prepared" not in report["reason"], report["reason"]
+    assert report["quality"]["verdict"] == "accept with warnings", report["quality"]["reasons"]
     roles = {series["number"]: series["role"] for series in report["series"]}
     assert roles == {6: "t1", 10: "dwi", 11: "adc", 12: None, 99: "low_dose"}
     prepared = PreparedStudy.load(DataFolder(node.settings.node.data).work(key, 1).prepared)
@@ -59,4 +60,4 @@ def test_enhanced_series_of_a_real_scanner_are_prepared(make_config: ConfigMaker
     assert np.corrcoef(t1, low_dose)[0, 1] > 0.99, "the same image twice lies in one place"
 
 
-_PREPARED = (State.SYNTHESISING, State.DERIVING, State.DELIVERING, State.DELIVERED, State.FAILED)
+_PREPARED = (State.SYNTHESISING, State.DERIVING, State.DELIVERING, State.DELIVERED, State.REJECTED, State.FAILED)
