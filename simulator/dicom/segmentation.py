@@ -8,6 +8,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from simulator.dicom.identity import (
@@ -27,7 +28,7 @@ def write_segmentation(
     examination: Examination, plan: SeriesPlan, source: Path, mask: NDArray[np.bool_], folder: Path
 ) -> Path:
     """Write ``mask`` [k, j, i], as drawn on the series in the folder ``source``; the file's path."""
-    images = [dcmread(path, stop_before_pixels=True) for path in sorted(source.glob("*.dcm"))]
+    images = [_source(path) for path in sorted(source.glob("*.dcm"))]
     description = hd.seg.SegmentDescription(
         segment_number=1,
         segment_label="enhancing lesion",
@@ -69,3 +70,14 @@ def write_segmentation(
     path = folder / "0001.dcm"
     segmentation.save_as(path, enforce_file_format=True)
     return path
+
+
+def _source(path: Path) -> Dataset:
+    """A header as highdicom wants it: pixel measures and orientation shared; XA30 repeats them in every frame."""
+    header = dcmread(path, stop_before_pixels=True)
+    for shared in header.get("SharedFunctionalGroupsSequence", ()):
+        first = header.PerFrameFunctionalGroupsSequence[0]
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            if keyword not in shared:
+                shared[keyword] = first[keyword]
+    return header
