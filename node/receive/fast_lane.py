@@ -177,9 +177,9 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
                 break
             self._serve_request(message, context_id)
         if self.is_established and self.acse.is_release_requested():
-            self.acse.send_release(is_response=True)
             self.is_released, self.is_established = True, False
-            evt.trigger(self, evt.EVT_RELEASED, {})
+            evt.trigger(self, evt.EVT_RELEASED, {})  # first: a peer that has its answer may count on the free slot
+            self.acse.send_release(is_response=True)
         elif self.acse.is_aborted():
             self.dul.receive_pdu(wait=False)
             self.is_aborted, self.is_established = True, False
@@ -245,7 +245,7 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         if self._handed_over > _LONGEST_OTHER_MESSAGE:
             raise BrokenStreamError(f"a message of more than {_LONGEST_OTHER_MESSAGE} bytes that stores nothing")
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [(context_id, bytes((control,)) + bytes(fragment))]
+        primitive.presentation_data_value_list = [[context_id, bytes((control,)) + bytes(fragment)]]
         try:
             self.dimse.receive_primitive(primitive)
         except Exception as error:
