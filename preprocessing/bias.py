@@ -10,6 +10,7 @@ each other (rms error 0.026 instead of 0.021 on T1). As the voxels lie on a regu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch.nn import functional
 from preprocessing.volume import Volume
 
 GRID = 4.0  # mm
-LEVELS = 3  # one span of the splines over the whole image, two, four. A fourth level follows the anatomy.
+LEVELS = 3  # one span of the splines over the brain, two, four. A fourth level follows the anatomy.
 ITERATIONS = 50  # at most, per level
 TOLERANCE = 1e-3  # the field's change, as a coefficient of variation. Less changes the image, not the field.
 BINS = 200
@@ -38,7 +39,7 @@ def correct_bias(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
 
     ``brain`` [k, j, i] has the volume's shape; the field is fitted inside it and continues smoothly outside. Not for
     diffusion: correcting each b-value by its own field shifts the ADC by several per cent.
-    Raises ``BiasError`` when no voxel in the mask is above zero, or the mask is a few voxels.
+    Raises ``BiasError`` when no voxel in the mask is above zero, or the mask is only a few scattered voxels.
     """
     array = torch.from_numpy(np.ascontiguousarray(volume.array))
     inside = torch.from_numpy(np.ascontiguousarray(brain)) & (array > 0)
@@ -53,21 +54,21 @@ def log_bias_field(array: Tensor, inside: Tensor, spacing: Sequence[float]) -> T
 
     ``inside`` is a mask of the same shape, all of it above zero in ``array`` and not empty; ``spacing`` in mm along
     k, j, i. The result's mean over the mask is zero.
+    Raises ``BiasError`` when the mask is so thin that the coarse grid misses it.
     """
-    factors = [max(1, min(round(GRID / step), length)) for step, length in zip(spacing, array.shape, strict=True)]
-    thinned = tuple(_every(factor) for factor in factors)
+    axes = [_Axis.of(inside, axis, step) for axis, step in enumerate(spacing)]
+    thinned = tuple(axis.thinned for axis in axes)
     weight = inside[thinned].to(array.dtype)
     seen = weight.flatten().nonzero().squeeze(1)
     if len(seen) == 0:
-        raise BiasError("the brain mask is smaller than a few millimetres: check the brain extraction")
+        raise BiasError("the brain mask has no extent to speak of: check the brain extraction")
     log_image = array[thinned].flatten()[seen].log()
-    position = [_position(length, factor) for length, factor in zip(array.shape, factors, strict=True)]
     lattice = array.new_zeros((4, 4, 4))
     field = torch.zeros_like(log_image)
     for level in range(LEVELS):
         if level:
             lattice = _along_axes(lattice, [_refinement(size).to(lattice) for size in lattice.shape])
-        splines = _Splines([_basis(at, 2**level).to(array) for at in position], weight)
+        splines = _Splines([_basis(axis.fitted, 2**level).to(array) for axis in axes], weight)
         for _ in range(ITERATIONS):
             corrected = log_image - field
             residual = torch.zeros_like(weight)
@@ -75,10 +76,10 @@ def log_bias_field(array: Tensor, inside: Tensor, spacing: Sequence[float]) -> T
             lattice = lattice + splines.fitted(residual)
             before, field = field, splines.evaluated(lattice).flatten()[seen]
             change = (field - before).exp()
-            if change.std() <= TOLERANCE * change.mean():
+            if change.std(correction=0) <= TOLERANCE * change.mean():
                 break
     spans = 2 ** (LEVELS - 1)
-    full = _along_axes(lattice, [_basis(_position(length, 1), spans).to(array) for length in array.shape])
+    full = _along_axes(lattice, [_basis(axis.everywhere, spans).to(array) for axis in axes])
     return full - full[inside].mean()
 
 
@@ -115,8 +116,28 @@ def _expectation(counts: Tensor, low: Tensor, step: Tensor) -> Tensor:
     return expected[offset : offset + BINS]
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """Where voxels lie along one axis, as a share 0 … 1 of the brain's extent: whatever the field of view around it,
+    the splines are equally fine. Beyond the brain the field goes on as it is at its edge."""
+
+    thinned: slice  # the voxels of the brain's extent that the field is fitted to
+    fitted: Tensor
+    everywhere: Tensor
+
+    @staticmethod
+    def of(inside: Tensor, axis: int, spacing: float) -> _Axis:
+        others = [other for other in range(inside.ndim) if other != axis]
+        first, last = inside.any(others[1]).any(others[0]).nonzero().aminmax()
+        length = max(int(last - first), 1)
+        factor = max(1, min(round(GRID / spacing), length))
+        thinned = slice(int(first) + factor // 2 % length, int(last) + 1, factor)
+        share = ((torch.arange(inside.shape[axis], dtype=torch.float64) - int(first)) / length).clamp(0, 1)
+        return _Axis(thinned, share[thinned], share)
+
+
 class _Splines:
-    """Cubic B-splines over a grid of voxels, those of ``weight`` 1 being known; ``bases`` are (voxels, splines) along k, j, i."""
+    """Cubic B-splines over voxels, known where ``weight`` is 1; ``bases`` are (voxels, splines) for each axis."""
 
     def __init__(self, bases: list[Tensor], weight: Tensor) -> None:
         self.bases = bases
@@ -141,15 +162,6 @@ def _along_axes(array: Tensor, matrices: Sequence[Tensor]) -> Tensor:
         # A product takes the first axis and puts the new one last: after three of them the order is the old one.
         array = torch.tensordot(array, matrix, dims=([0], [1]))
     return array
-
-
-def _position(length: int, factor: int) -> Tensor:
-    """Where every ``factor``-th voxel lies along an axis of ``length`` voxels, as a share 0 … 1."""
-    return torch.arange(length, dtype=torch.float64)[_every(factor)] / max(length - 1, 1)
-
-
-def _every(factor: int) -> slice:
-    return slice(factor // 2, None, factor)
 
 
 def _basis(position: Tensor, spans: int) -> Tensor:
