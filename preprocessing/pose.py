@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from preprocessing.quasi_newton import Parameters
 from preprocessing.resample import Matrix
 
 RADIUS = 60.0  # mm from the brain's centre to where a turn of 1 / RADIUS moves a point by 1 mm
-
-Parameters = NDArray[np.float64]
 
 
 class Model(Protocol):
@@ -30,9 +29,9 @@ class Rigid:
     def __init__(self, centre: NDArray[np.float64]) -> None:
         self.centre = centre
 
-    def parameters(self, turn: NDArray[np.float64], shift: NDArray[np.float64]) -> Parameters:
+    def parameters(self, turn: ArrayLike, shift: ArrayLike) -> Parameters:
         """From a rotation vector in radians and a shift in mm."""
-        return np.concatenate([np.asarray(turn) * RADIUS, shift])
+        return np.concatenate([np.asarray(turn) * RADIUS, np.asarray(shift)])
 
     def matrix(self, parameters: Parameters) -> Matrix:
         return about(self.centre, rotation(parameters[:3] / RADIUS), parameters[3:])
@@ -44,17 +43,14 @@ class Rigid:
 
 
 class Affine:
-    """Any linear map about ``centre`` and a shift (mm): 12 parameters, the map less the identity × RADIUS first.
-
-    ``start`` takes the fixed centre to the moving one beforehand.
-    """
+    """A linear map about ``centre`` (less the identity, × RADIUS) and a shift (mm): 12 parameters."""
 
     def __init__(self, centre: NDArray[np.float64]) -> None:
         self.centre = centre
 
-    def parameters(self, linear: Matrix, shift: NDArray[np.float64]) -> Parameters:
+    def parameters(self, linear: Matrix, shift: ArrayLike) -> Parameters:
         """From a 3 × 3 matrix and a shift in mm."""
-        return np.concatenate([((linear - np.eye(3)) * RADIUS).ravel(), shift])
+        return np.concatenate([((linear - np.eye(3)) * RADIUS).ravel(), np.asarray(shift)])
 
     def matrix(self, parameters: Parameters) -> Matrix:
         return about(self.centre, np.eye(3) + parameters[:9].reshape(3, 3) / RADIUS, parameters[9:])
