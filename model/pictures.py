@@ -20,6 +20,7 @@ from preprocessing.volume import Role
 
 FloatArray = NDArray[np.float32]
 TITLES = {Role.T1: "T1", Role.FLAIR: "T2-FLAIR", Role.ADC: "ADC", Role.LOW_DOSE: "low-dose T1ce"}
+FULL_DOSE = "full-dose T1ce"
 _SEEN, _MISSED = "#39ff14", "#ff3030"
 
 
@@ -88,7 +89,7 @@ def figure_3(path: Path, plan: Plan, runs: Sequence[Path], names: Sequence[str])
                 for role in TITLES if role in whole.stored_roles
             }  # fmt: skip
             full_dose = subject.target.astype(np.float32)
-            images |= {"virtual T1ce": virtual, "full-dose T1ce": full_dose, "lesions": full_dose}
+            images |= {"virtual T1ce": virtual, FULL_DOSE: full_dose, "lesions": full_dose}
             outlines = _outlines(np.asarray(subject.lesion), Judgement.read(Path(f"{place}.json")))
             rows.append((list(names).index(record.name), Row(images, np.asarray(subject.brain), outlines)))
     draw(path, [row for _, row in sorted(rows, key=lambda pair: pair[0])])

@@ -12,7 +12,7 @@ from torch import nn
 
 from model.cohort import Cohort
 from model.intensity import line_to_t1, on_t1_scale
-from model.pictures import TITLES, Row, draw
+from model.pictures import FULL_DOSE, TITLES, Row, draw
 from model.train import TrainingError, TrainingProgress, TrainingSettings
 from preprocessing.volume import Role
 
@@ -45,8 +45,8 @@ class Watch:
     def _draw(self, progress: TrainingProgress) -> None:
         row, inputs = self._row
         virtual = _answer(progress.network, inputs)
-        target = row.images["full-dose T1ce"]
-        drawn = {**row.images, "virtual T1ce": np.where(row.brain, virtual, 0), "full-dose T1ce": target}
+        drawn = {title: image for title, image in row.images.items() if title != FULL_DOSE}
+        drawn |= {"virtual T1ce": np.where(row.brain, virtual, 0), FULL_DOSE: row.images[FULL_DOSE]}
         self._folder.mkdir(parents=True, exist_ok=True)
         draw(self._folder / f"preview-{progress.step:06d}.png", [Row(drawn, row.brain, row.outlines)])
 
@@ -57,7 +57,7 @@ def _shown(cohort: Cohort, settings: TrainingSettings) -> tuple[Row, torch.Tenso
     subject = cohort.read(record)
     brain, lesion, inputs = np.asarray(subject.brain), np.asarray(subject.lesion), subject.input.astype(np.float32)
     images = {TITLES[role]: inputs[place] for place, role in enumerate(cohort.roles) if role in TITLES}
-    images["full-dose T1ce"] = subject.target.astype(np.float32)
+    images[FULL_DOSE] = subject.target.astype(np.float32)
     outlines = ((lesion, "#39ff14"),) if lesion.any() else ()
     if settings.shared_scale:
         t1, low_dose = (inputs[cohort.roles.index(role)] for role in (Role.T1, Role.LOW_DOSE))

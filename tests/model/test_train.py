@@ -90,6 +90,7 @@ def test_settings_that_cannot_work_are_refused(settings):
         TrainingSettings(**settings)
 
 
+@pytest.mark.timeout(900)  # 25 s of processor time; a crowded machine may take long over that
 def test_a_tiny_network_beats_both_trivial_answers_on_unseen_volumes(tmp_path):
     cohort, unseen = tiny_cohort(tmp_path / "cohort", 20).split({"head_3"})
     settings = replace(
