@@ -1,5 +1,7 @@
 """Which of the node's studies could join a cohort, and what the simulator's volumes become."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sqlalchemy.orm import Session
@@ -7,12 +9,13 @@ from typer.testing import CliRunner
 
 from model.cohort import Cohort, left_out
 from node.cli import app
-from node.cohort import received, simulated
+from node.cohort import prepared, received, simulated
 from node.database import open_database, ready
 from node.states import State
 from node.tables import Series, Study
 from preprocessing.normalise import IntensityScale
 from preprocessing.prepare import CHANNELS
+from preprocessing.study import PreparedStudy
 from preprocessing.volume import Role
 from simulator.network import NETWORK_SIZE
 
@@ -93,3 +96,24 @@ def test_the_command_says_who_joined_and_who_did_not(simulated_folder, tmp_path)
     assert [entry.session for entry in left_out(cohort)] == ["other"]
     shown = CliRunner().invoke(app, ["cohort", "show", str(cohort), "--json"])
     assert '"why": "other.npz was not written by' in shown.output
+
+
+def test_prepared_studies_join_with_their_lesions_and_without_a_full_dose_they_cannot(tmp_path):
+    roles = (Role.T1, Role.LOW_DOSE)
+    shape = NETWORK_SIZE[::-1]
+    brain = np.zeros(shape, bool)
+    brain[60:80, 60:80, 60:80] = True
+    inputs = np.where(brain, np.float32(0.5), np.float32(0))[None].repeat(2, axis=0)
+    scales = {role: IntensityScale(100.0, 10.0) for role in (*roles, Role.FULL_DOSE)}
+    study = PreparedStudy(roles, inputs, brain, {}, scales, inputs[0])
+    study.save(tmp_path / "anna.npz")
+    replace(study, target=None).save(tmp_path / "bert.npz")
+    np.save(tmp_path / "anna.lesion.npy", np.ones(shape, bool))
+    anna, bert = prepared(tmp_path, roles)
+    subject = anna.load()
+    np.testing.assert_array_equal(subject.lesion, brain)
+    assert subject.scales == scales
+    with pytest.raises(ValueError, match="no full_dose"):
+        bert.load()
+    with pytest.raises(ValueError, match="no flair, adc"):
+        next(iter(prepared(tmp_path, CHANNELS))).load()
