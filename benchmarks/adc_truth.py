@@ -28,7 +28,7 @@ from simulator.lesions import Condition
 from simulator.protocol import Kind, examination
 from simulator.randomness import stream
 from simulator.scanner import Layout, Scanner, Vendor
-from simulator.study import write_study
+from simulator.study import StudyFiles, write_study
 from simulator.subject import Subject, SubjectSettings, simulate_subject
 from simulator.tissue import Tissue
 
@@ -72,9 +72,8 @@ class Agreement:
         return None if self.scanner is None else self.scanner / self.truth - 1
 
 
-def agreements(subject: Subject, scanner: Scanner, folder: Path) -> Iterator[Agreement]:
-    """Write the study into ``folder``, convert its diffusion, and compare each tissue that has enough pure voxels."""
-    files = write_study(subject, folder, scanner)
+def agreements(subject: Subject, scanner: Scanner, files: StudyFiles) -> Iterator[Agreement]:
+    """Convert the diffusion of a written study, and compare each tissue that has enough pure voxels."""
     assert files.dwi is not None
     diffusion = convert_series(sorted(files.dwi.glob("*.dcm")))
     fitted = adc_map(diffusion.b_values, diffusion.volumes)
@@ -167,7 +166,7 @@ def main() -> None:
         settings = SubjectSettings(condition=condition)
         subject = simulate_subject(arguments.seed + number, arguments.anatomy, settings)
         with TemporaryDirectory() as folder:
-            for one in agreements(subject, scanner, Path(folder)):
+            for one in agreements(subject, scanner, write_study(subject, Path(folder), scanner)):
                 found.append(one)
                 print(row(one), flush=True)
     print()

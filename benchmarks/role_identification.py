@@ -119,7 +119,7 @@ def nameless(variant: Variant) -> Variant:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=200)
-    parser.add_argument("--site-studies", type=int, default=20, help="studies for the second table")
+    parser.add_argument("--site-studies", type=int, default=14, help="studies for the second table")
     parser.add_argument("--reasons", action="store_true", help="also one reason of each kind in the second table")
     arguments = parser.parse_args()
     rules = RoleRules()

@@ -179,7 +179,8 @@ def with_reformats(study: HeaderStudy, seed: int) -> HeaderStudy:
     def derive(name: str, ds: Dataset) -> None:
         if name.endswith("reformat"):
             ds.ImageType = ["DERIVED", "SECONDARY", *ds.ImageType[2:]]
-            for groups in ds.get("SharedFunctionalGroupsSequence", ()):
+            shared, frames = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+            for groups in (*ds.get(shared, ()), *ds.get(frames, ())):
                 for frame_type in groups.get("MRImageFrameTypeSequence", ()):
                     frame_type.FrameType = ds.ImageType
 
