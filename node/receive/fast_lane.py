@@ -16,6 +16,7 @@ import logging
 import queue
 import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -257,8 +258,9 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         """The last PDU is out: let the peer close first, as PS3.8 wants it, but not for ever."""
         if self.dul.state_machine.current_state != "Sta13":
             return
+        end = time.monotonic() + _FAREWELL_SECONDS
         try:
-            while stream.next(within_seconds=_FAREWELL_SECONDS) is not None:
+            while (left := end - time.monotonic()) > 0 and stream.next(within_seconds=left) is not None:
                 pass
         except (OSError, BrokenStreamError):
             return  # closed here and now

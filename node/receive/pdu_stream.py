@@ -13,6 +13,7 @@ _HEADER = struct.Struct(">BxI")
 _KNOWN = range(0x01, 0x08)
 # An A-ASSOCIATE-RQ with 128 presentation contexts of every transfer syntax stays below this; no other is as long.
 _LONGEST_OTHER = 1 << 20
+_LONGER, _NEVER = 1.1, float("inf")  # so that the socket's own timeout need not be set for each read
 
 
 class BrokenStreamError(Exception):
@@ -36,6 +37,7 @@ class PduStream:
         self._timeout = timeout_seconds
         self._buffer = memoryview(bytearray(maximum_pdu + _HEADER.size))
         self._begin = self._end = 0
+        self._shortened = False
         connection.settimeout(timeout_seconds)
         # TLS records end where they like, and the acknowledgements are those of its own socket all the same.
         self._quick = hasattr(socket, "TCP_QUICKACK") and connection.family in (socket.AF_INET, socket.AF_INET6)
@@ -46,12 +48,12 @@ class PduStream:
         A PDU may be waited for as long as the timeout, or until ``within_seconds`` from now; once it has begun, all of
         it must come within the timeout. Raises TimeoutError, BrokenStreamError (too long, unknown, cut off) or OSError.
         """
-        waited = time.monotonic() + (self._timeout if within_seconds is None else within_seconds)
+        waited = time.monotonic() + (_LONGER * self._timeout if within_seconds is None else within_seconds)
         if self._begin == self._end:
             self._begin = self._end = 0
             if not self._fill(waited):
                 return None
-        deadline = min(time.monotonic() + self._timeout, waited if within_seconds is not None else float("inf"))
+        deadline = min(time.monotonic() + _LONGER * self._timeout, waited if within_seconds else _NEVER)
         self._need(_HEADER.size, deadline)
         kind, length = _HEADER.unpack_from(self._buffer, self._begin)
         if kind not in _KNOWN:
@@ -95,9 +97,15 @@ class PduStream:
         return content
 
     def _receive(self, into: memoryview, deadline: float) -> int:
-        # Each wait is at most the timeout; the deadline ends what trickles in.
-        if time.monotonic() > deadline:
+        left = deadline - time.monotonic()
+        if left <= 0:
             raise TimeoutError("the peer is too slow")
+        if left < self._timeout:
+            self._socket.settimeout(left)
+            self._shortened = True
+        elif self._shortened:
+            self._socket.settimeout(self._timeout)
+            self._shortened = False
         if self._quick:
             # A sender with Nagle's algorithm holds back its next small segment until the last one is acknowledged: the
             # kernel's delayed acknowledgement would cost 40 ms each time, and it falls back to delaying by itself.
