@@ -103,7 +103,7 @@ def repeat(files: StudyFiles, brain: NDArray[np.bool_], settings: PreparationSet
         prepare_in_brain(volumes_of(files), brain, settings, silent)
         if number in (1, 2, 5) or number % 10 == 0:
             now, most = memory()
-            print(f"after {number:3} preparations: {now:.0f} MiB, at most {most:.0f} (before: {before:.0f})", flush=True)
+            print(f"after {number:3}: {now:.0f} MiB, at most {most:.0f} MiB; before: {before:.0f} MiB", flush=True)
 
 
 def with_brain_extraction(files: StudyFiles, settings: PreparationSettings) -> PreparedStudy:
