@@ -18,9 +18,9 @@ from preprocessing.quality.noise import signal_to_noise
 from preprocessing.quality.shape import brain_of_template, brain_scale, brain_shape, brain_volume, from_t1, pose
 from preprocessing.quality.similarity import levels, misalignment, similarity
 from preprocessing.quality.spikes import spikes
-from preprocessing.quality.surroundings import deep_white_matter, surroundings
+from preprocessing.quality.surroundings import Surroundings, deep_white_matter, surroundings
 from preprocessing.quality.wrap import wrap_around
-from preprocessing.resample import resample
+from preprocessing.resample import Matrix, resample
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import FloatArray, Role, Volume
 
@@ -31,10 +31,11 @@ def measure(volumes: Mapping[Role, Volume], prepared: PreparedStudy) -> tuple[Me
     """All measures; ``volumes`` are the converted series that ``prepared`` was made of (DWI is its b=0 image)."""
     images = {role: volumes[role] for role in prepared.channels}
     found = [*_views(images, prepared), *_brain(prepared)]
-    for role, volume in volumes.items():
-        if role is not Role.ADC and role is not Role.FULL_DOSE:
-            # The b=0 image lies where the ADC map lies.
-            found += _picture(role, volume, prepared, Role.ADC if role is Role.DWI else role)
+    t1 = surroundings(volumes[Role.T1], prepared.brain, prepared.transforms[Role.T1])
+    for role in (Role.T1, Role.FLAIR, Role.DWI, Role.LOW_DOSE):
+        lies_as = Role.ADC if role is Role.DWI else role  # the b=0 image lies where the ADC map lies
+        if role in volumes and lies_as in prepared.transforms:
+            found += _picture(role, volumes[role], prepared, prepared.transforms[lies_as], t1)
     raw = {
         role: resample(volume, like=NETWORK_GRID, transform=prepared.transforms[role], outside=np.nan).array
         for role, volume in images.items()
@@ -88,11 +89,13 @@ def _brain(prepared: PreparedStudy) -> list[Measure]:
     return found
 
 
-def _picture(role: Role, volume: Volume, prepared: PreparedStudy, lies_as: Role) -> list[Measure]:
+def _picture(
+    role: Role, volume: Volume, prepared: PreparedStudy, transform: Matrix, t1: Surroundings
+) -> list[Measure]:
     """Noise and artefacts of one series, on its own grid."""
-    if lies_as not in prepared.transforms:
-        return []
-    around = surroundings(volume, prepared.brain, prepared.transforms[lies_as])
+    around = t1
+    if role is not Role.T1:
+        around = surroundings(volume, prepared.brain, transform, (t1.outline, prepared.transforms[Role.T1]))
     why = "the air around the head is masked or not in view" if around.masked else ""
     return [
         Measure("signal_to_noise", signal_to_noise(around), role, why),

@@ -36,7 +36,8 @@ class Surroundings:
     ``white`` is the median signal of deep white matter; ``power`` the mean squared signal of a block's ``voxels``;
     ``cranium`` marks blocks at the level of the brain, ``head`` those of the head, ``air`` those far from it, both at
     that level only; ``brain`` those with brain. ``size`` is a block's edge in mm along k, j, i; ``axes`` the patient
-    axis (0 left-right, 1 front-back, 2 up-down) that each of them is nearest to.
+    axis (0 left-right, 1 front-back, 2 up-down) that each of them is nearest to. ``outline`` is the head on these
+    blocks at every level, in patient coordinates.
     """
 
     white: float
@@ -48,6 +49,7 @@ class Surroundings:
     brain: Mask
     size: tuple[float, float, float]
     axes: tuple[int, int, int]
+    outline: Volume
 
     @property
     def masked(self) -> bool:
@@ -72,8 +74,14 @@ class Surroundings:
 FEWEST = 50  # blocks of air
 
 
-def surroundings(volume: Volume, brain: Mask, transform: Matrix) -> Surroundings:
-    """Cut ``volume`` into blocks; ``transform`` takes points of the network grid, on which ``brain`` lies, to it."""
+def surroundings(
+    volume: Volume, brain: Mask, transform: Matrix, t1: tuple[Volume, Matrix] | None = None
+) -> Surroundings:
+    """Cut ``volume`` into blocks; ``transform`` takes points of the network grid, on which ``brain`` lies, to it.
+
+    ``t1`` is the outline of the head in the T1 and that series' transform: where fat is dark, as in FLAIR and
+    diffusion, the scalp is known from there.
+    """
     geometry = volume.geometry
     factors = [max(1, round(BLOCK / spacing)) for spacing in geometry.spacing[::-1]]
     signal = volume.array
@@ -88,12 +96,19 @@ def surroundings(volume: Volume, brain: Mask, transform: Matrix) -> Surroundings
     ).array > 0.25
     white = white_matter(volume, brain, transform)
     head = _head(mean, white, inside)
-    size = tuple(float(spacing) for spacing in blocks.spacing[::-1])
+    if t1 is not None:
+        outline, to_t1 = t1
+        head |= resample(outline, like=blocks, transform=to_t1 @ inverse(transform)).array > 0.5
+    i_mm, j_mm, k_mm = blocks.spacing
+    size = (k_mm, j_mm, i_mm)
     near = ndimage.distance_transform_edt(~head, sampling=size) <= MARGIN
     direction = np.abs(np.reshape(geometry.direction, (3, 3)))[:, ::-1]
-    axes = tuple(int(axis) for axis in direction.argmax(axis=0))
+    k_axis, j_axis, i_axis = (int(axis) for axis in direction.argmax(axis=0))
     voxels = int(np.prod(factors))
-    return Surroundings(white, voxels, power, cranium, head & cranium, ~near & cranium, inside, size, axes)  # type: ignore[arg-type]  # three each
+    return Surroundings(
+        white, voxels, power, cranium, head & cranium, ~near & cranium, inside, size, (k_axis, j_axis, i_axis),
+        Volume(head.astype(np.float32), blocks),
+    )  # fmt: skip
 
 
 def white_matter(volume: Volume, brain: Mask, transform: Matrix) -> float:
