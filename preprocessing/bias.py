@@ -34,19 +34,19 @@ class BiasError(ValueError):
     """N4 has nothing to work on; the text says what."""
 
 
-def correct_bias(volume: Volume, brain: NDArray[np.bool_]) -> Volume:
+def correct_bias(volume: Volume, brain: NDArray[np.bool_], device: str = "cpu") -> Volume:
     """``volume`` divided by its bias field, in the same units: the field has geometric mean 1 inside ``brain``.
 
     ``brain`` [k, j, i] has the volume's shape; the field is fitted inside it and continues smoothly outside. Not for
-    diffusion: correcting each b-value by its own field shifts the ADC by several per cent.
+    diffusion: correcting each b-value by its own field shifts the ADC by several per cent. ``device`` does the work.
     Raises ``BiasError`` when no voxel in the mask is above zero, or the mask is only a few scattered voxels.
     """
-    array = torch.from_numpy(np.ascontiguousarray(volume.array))
-    inside = torch.from_numpy(np.ascontiguousarray(brain)) & (array > 0)
+    array = torch.from_numpy(np.ascontiguousarray(volume.array)).to(device)
+    inside = torch.from_numpy(np.ascontiguousarray(brain)).to(device) & (array > 0)
     if not inside.any():
         raise BiasError(f"{volume.source or 'the series'} has no signal inside the brain mask: check its registration")
     log_field = log_bias_field(array, inside, volume.geometry.spacing[::-1])
-    return volume.with_array((array / log_field.exp_()).numpy())
+    return volume.with_array((array / log_field.exp_()).cpu().numpy())
 
 
 def log_bias_field(array: Tensor, inside: Tensor, spacing: Sequence[float]) -> Tensor:

@@ -58,7 +58,7 @@ def prepare(volumes: Mapping[Role, Volume], settings: PreparationSettings, progr
     """
     require(volumes)
     use_threads(settings.threads)
-    extractor = _extractor(settings.accurate_brain)
+    extractor = _extractor(settings.accurate_brain, settings.device)
     brain = extractor.mask(volumes[Role.T1], lambda share: progress("brain extraction", 0.6 * share))
     return prepare_in_brain(volumes, brain, settings, lambda step, share: progress(step, 0.6 + 0.4 * share))
 
@@ -135,7 +135,9 @@ class _Way:
 
 _WAYS: Mapping[str, Callable[[str], _Way]] = {
     "fast": lambda device: _Way(
-        partial(register.affine_to_template, device=device), partial(register.rigid, device=device), bias.correct_bias
+        partial(register.affine_to_template, device=device),
+        partial(register.rigid, device=device),
+        partial(bias.correct_bias, device=device),
     ),
     "reference": lambda _: _Way(
         reference_register.affine_to_template, reference_register.rigid, reference_bias.correct_bias
@@ -149,5 +151,5 @@ def _guide(role: Role, volumes: Mapping[Role, Volume]) -> Volume:
 
 
 @cache
-def _extractor(accurate: bool) -> BrainExtractor:
-    return BrainExtractor(accurate)
+def _extractor(accurate: bool, device: str) -> BrainExtractor:
+    return BrainExtractor(accurate, device)
