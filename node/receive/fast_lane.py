@@ -12,6 +12,7 @@ holds the two to the same answers.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import struct
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 _LONGEST_COMMAND = 1 << 16
 _LONGEST_OTHER_MESSAGE = 16 << 20  # a query or a report, which pynetdicom collects in memory
 _FAREWELL_SECONDS = 1.0  # for the peer to close the connection after the last PDU
+_OPENED = "Evt5"  # transport connection indication
 _INVALID = "Evt19"  # PS3.8 table 9-10: unrecognised or invalid PDU received
 _CLOSED = "Evt17"  # transport connection closed
 
@@ -80,7 +82,16 @@ class SteppedDul(DULServiceProvider):  # type: ignore[misc] # pynetdicom is not 
                     event = self.event_queue.get(block=False)
                 except queue.Empty:  # pragma: no cover - nobody else takes events
                     return
+                if self.state_machine.current_state == "Sta1" and event != _OPENED:
+                    self._drop()  # the connection broke while something was to be sent: there is nobody to tell
+                    return
                 self.state_machine.do_action(event)
+
+    def _drop(self) -> None:
+        for waiting in (self.event_queue, self.to_provider_queue):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.get(block=False)
 
 
 class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is not typed
