@@ -32,6 +32,7 @@ MIRRORINGS: tuple[tuple[int, ...], ...] = ((), (4,), (3,), (3, 4), (2,), (2, 4),
 # Voxels that are not background, over voxels of the brain. A stripped image has 1.1, a whole head 2 when its air was
 # set to zero and 4 when the air is noise.
 HEAD_TO_BRAIN = 1.4
+SILENT = 1e-3  # of the brain's signal: less than any noise, more than what cubic interpolation leaves in the distance
 
 
 class BrainExtractionError(ValueError):
@@ -97,7 +98,8 @@ class BrainExtractor:
 def is_stripped(image: Volume, brain: NDArray[np.bool_]) -> bool:
     """Whether ``image`` shows little else than its ``brain`` (same shape): all around lies one and the same value."""
     faces = np.concatenate([image.array.take((0, -1), axis).ravel() for axis in range(3)])
-    shown = np.count_nonzero(image.array != np.median(faces))
+    signal = np.abs(image.array - np.median(faces))
+    shown = np.count_nonzero(signal > SILENT * signal[brain].mean())
     return bool(shown < HEAD_TO_BRAIN * np.count_nonzero(brain))
 
 
