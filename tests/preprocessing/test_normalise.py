@@ -47,6 +47,22 @@ def test_statistics_come_from_the_brain_alone() -> None:
     assert (scale.mean, scale.sd) == (2.0, 1.0)
 
 
+@given(gain=st.floats(1e-3, 1e3), offset=st.floats(-100, 100), seed=st.integers(0, 2**31))
+def test_gain_and_offset_of_the_receiver_do_not_matter(gain: float, offset: float, seed: int) -> None:
+    array = np.random.default_rng(seed).gamma(4.0, 25.0, (5, 6, 7))
+    brain = array > 40
+    expected = scale_of(array, brain).to_unit(array)
+    changed = array * gain + offset * gain
+    np.testing.assert_allclose(scale_of(changed, brain).to_unit(changed), expected, atol=1e-6)
+
+
+def test_same_scale_every_time_and_whatever_lies_outside_the_brain() -> None:
+    array = np.random.default_rng(7).normal(100, 20, (40, 50, 60)).astype(np.float32)
+    brain = array > 80
+    elsewhere = np.where(brain, array, np.nan)
+    assert scale_of(array, brain) == scale_of(array, brain) == scale_of(elsewhere, brain)
+
+
 @pytest.mark.parametrize(
     ("array", "brain", "reason"),
     [([1.0, 2.0], [False, False], "covers no voxel"), ([5.0, 5.0], [True, True], "varying"),
