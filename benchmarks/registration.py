@@ -159,8 +159,8 @@ def measure(arguments: argparse.Namespace) -> None:
                 error = distances(matrix, true, points)
                 rows[way.__name__, name].append((float(error.mean()), float(error.max()), seconds))
                 away = distances(np.eye(4), true, points).max()
-                print(f"study {seed:3} {name:9} {way.__name__:10} moved {away:5.1f} mm at most; "
-                      f"error mean {error.mean():6.3f}, largest {error.max():6.3f} mm; {seconds:.2f} CPU-s", flush=True)  # fmt: skip
+                print(f"study {seed:3} {name:9} {way.__name__:10} moved {away:5.1f} mm at most; error mean "
+                      f"{error.mean():6.3f}, largest {error.max():6.3f} mm; {seconds:.2f} CPU-s", flush=True)
     print(f"\n{'way':10} {'series':9} studies  mean (mm)  worst mean  largest  above 2 mm  CPU-s")
     for (way, name), values in rows.items():
         mean, largest, seconds = np.array(values).T

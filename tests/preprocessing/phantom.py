@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from preprocessing.nifti import read_nifti
-from preprocessing.register import centroid
+from preprocessing.reference.register import centroid
 from preprocessing.resample import Matrix, inverse, matrix_of, resample
 from preprocessing.volume import Geometry, Volume
 from tests.preprocessing.series import shared
