@@ -92,7 +92,8 @@ def test_settings_that_cannot_work_are_refused(settings):
 
 @pytest.mark.timeout(900)  # 25 s of processor time; a crowded machine may take long over that
 def test_a_tiny_network_beats_both_trivial_answers_on_unseen_volumes(tmp_path):
-    cohort, unseen = tiny_cohort(tmp_path / "cohort", 20).split({"head_3"})
+    cohort = tiny_cohort(tmp_path / "train", 16)
+    unseen = tiny_cohort(tmp_path / "test", 6, first_seed=100)
     settings = replace(
         SETTINGS, head=Head.RESIDUAL, learning_rate=3e-3, epochs=12, cosine_decay=True, checkpoint_seconds=60
     )
