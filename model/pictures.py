@@ -56,7 +56,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
                 for mask, colour in row.outlines:
                     if mask[level].any():
                         axis.contour(mask[level][box], levels=[0.5], colors=[colour], linewidths=0.8)
-    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=0.94, wspace=0.02, hspace=0.02)
+    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.005, top=1 - 0.1 / len(rows), wspace=0.02, hspace=0.02)
     figure.savefig(path, dpi=110, facecolor="black")
 
 
