@@ -22,20 +22,18 @@ def gain(low_dose: IntensityScale, t1: IntensityScale) -> float:
     return low_dose.mean / t1.mean if t1.mean > 0 else float("nan")
 
 
-def enhancement(t1: FloatArray, low_dose: FloatArray, white: Mask) -> float:
-    """How much more the low-dose series gained than it lost anywhere, in per cent of white matter.
+def enhancement(t1: FloatArray, low_dose: FloatArray, brain: Mask, white: Mask) -> float:
+    """How much more the low-dose series gained than it lost anywhere in the brain, in per cent of white matter.
 
-    Both arrays [k, j, i] on one grid, NaN where not seen; ``white`` is deep white matter, which hardly takes up agent
-    and is the unit. Vessels, mucosa and lesions brighten and nothing darkens: the difference's upper tail outweighs its
-    lower one. Noise and small misalignment have both tails alike; with the series exchanged it is negative.
+    Both arrays [k, j, i] on one grid, corrected for bias, or their two fields would be what differs most; ``white`` is
+    deep white matter, which hardly takes up agent and is the unit. Vessels and lesions brighten, nothing darkens: the
+    difference's upper tail outweighs its lower one. Noise and small misalignment have both tails alike; with the series
+    exchanged it is negative. Outside the brain, fat and the edges of thick slices would speak louder.
     """
-    both = np.isfinite(t1) & np.isfinite(low_dose)
-    known = white & both
-    if not known.any():
+    if not (white & brain).any():
         return float("nan")
-    first, second = (array / np.median(array[known]) for array in (t1, low_dose))
-    difference = (second - first)[both]
-    lower, upper = np.percentile(difference, (TAIL, 100 - TAIL))
+    first, second = (array / np.median(array[white & brain]) for array in (t1, low_dose))
+    lower, upper = np.percentile((second - first)[brain], (TAIL, 100 - TAIL))
     return 100 * float(upper + lower)
 
 

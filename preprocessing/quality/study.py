@@ -124,15 +124,13 @@ def _alignment(guide: Mapping[Role, FloatArray], prepared: PreparedStudy) -> lis
 
 
 def _signals(raw: Mapping[Role, FloatArray], prepared: PreparedStudy) -> list[Measure]:
-    white = deep_white_matter() & prepared.brain
-    scales = prepared.scales
-    found = [
-        Measure("gain", gain(scales[Role.LOW_DOSE], scales[Role.T1])),
-        Measure("enhancement", enhancement(raw[Role.T1], raw[Role.LOW_DOSE], white)),
-    ]
-    for role, unit in zip(prepared.channels, prepared.input, strict=True):
+    scales, units = prepared.scales, dict(zip(prepared.channels, prepared.input, strict=True))
+    corrected = {role: scales[role].from_unit(unit) for role, unit in units.items()}
+    seen = prepared.brain & np.isfinite(raw[Role.T1]) & np.isfinite(raw[Role.LOW_DOSE])
+    agent = enhancement(corrected[Role.T1], corrected[Role.LOW_DOSE], seen, deep_white_matter())
+    found = [Measure("gain", gain(scales[Role.LOW_DOSE], scales[Role.T1])), Measure("enhancement", agent)]
+    for role, unit in units.items():
         found.append(Measure("contrast", contrast(scales[role]), role))
         if role in BIAS_CORRECTED:
-            corrected = scales[role].from_unit(unit)
-            found.append(Measure("bias", bias(raw[role], corrected, unit, prepared.brain), role))
+            found.append(Measure("bias", bias(raw[role], corrected[role], unit, prepared.brain), role))
     return found

@@ -55,7 +55,7 @@ class Surroundings:
     def masked(self) -> bool:
         """Whether the scanner set the background to zero, so that nothing can be learnt from it."""
         quiet = self.power[self.air]
-        return bool(quiet.size < FEWEST or np.mean(quiet < (1e-3 * self.white) ** 2) > 0.3)
+        return bool(quiet.size < FEWEST or np.mean(quiet < (SILENT * self.white) ** 2) > MASKED)
 
 
     @property
@@ -71,7 +71,8 @@ class Surroundings:
         return float(np.percentile(self.power[self.air], 25)) / quartile
 
 
-FEWEST = 50  # blocks of air
+FEWEST = 50  # blocks of air that say something together
+SILENT, MASKED = 1e-3, 0.05  # of white matter; share of the blocks. Where there is noise, no whole block is silent
 
 
 def surroundings(

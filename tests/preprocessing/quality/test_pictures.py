@@ -48,9 +48,11 @@ def test_noise_is_that_which_was_added():
     assert signal_to_noise(around) == pytest.approx(WHITE / SIGMA, rel=0.05)
 
 
-def test_a_masked_background_says_that_nothing_is_known_rather_than_that_all_is_well():
+@pytest.mark.parametrize("rows", [128, 24], ids=["all of it", "an edge of it"])
+def test_a_masked_background_says_that_nothing_is_known_rather_than_that_all_is_well(rows: int):
     masked = scanned(signal())
-    masked = masked.with_array(np.where(signal() > 0, masked.array, 0))
+    silent = (signal() == 0) & (np.arange(128) < rows)[None, :, None]
+    masked = masked.with_array(np.where(silent, 0, masked.array))
     around = seen(masked)
     assert around.masked
     assert np.isnan(signal_to_noise(around))

@@ -99,12 +99,14 @@ def test_enhancement_is_positive_with_agent_zero_without_and_negative_when_excha
     before = t1() + rng.normal(0, 4, NETWORK_SHAPE).astype(np.float32)
     after = 1.3 * (t1() + rng.normal(0, 4, NETWORK_SHAPE).astype(np.float32))
     white = t1() > np.percentile(t1()[brain_of_template()], 70)
+    brain = brain_of_template()
     vessels = np.zeros(NETWORK_SHAPE, dtype=bool)
-    vessels[:, 20:24, 60:100] = True
+    vessels[60:100, 86:96, 60:100] = True
     enhanced = after + 200 * vessels
-    assert abs(enhancement(before, after, white)) < 0.5
-    assert enhancement(before, enhanced, white) > 5
-    assert enhancement(enhanced, before, white) < -5
+    assert abs(enhancement(before, after, brain, white)) < 0.5
+    assert enhancement(before, enhanced, brain, white) > 1
+    assert enhancement(enhanced, before, brain, white) < -1
+    assert np.isnan(enhancement(before, after, brain, np.zeros_like(brain)))
 
 
 def test_bias_is_the_deviation_of_the_field_that_was_removed():
