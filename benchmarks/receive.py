@@ -9,9 +9,9 @@ empty folder of the same disk. A cell is one such transfer; the cells of a round
 machine does falls on all alike, and the median over the rounds is printed: instances/s, the ratio to Orthanc's, CPU
 milliseconds of the receiver for each instance, and the most memory it ever held (VmHWM).
 
-Debian's storescu leaves Nagle's algorithm on, which waits 40 ms for the receiver's delayed acknowledgement several times
-for each instance; other builds of DCMTK turn it off. It is turned off here (by a library loaded before it), so that
-receivers are compared and not that wait; ``--nagle`` leaves storescu as Debian ships it.
+Debian's DCMTK leaves Nagle's algorithm on, which waits 40 ms for the other side's delayed acknowledgement, for each
+instance; other builds turn it off. It is turned off here for the sender and every receiver (by a library loaded before
+them), so that receivers are compared and not that wait; ``--nagle`` leaves all as Debian ships them.
 
 * ``storescp``: DCMTK's, nothing durable
 * ``orthanc``: Debian's Orthanc with its default settings
@@ -145,14 +145,14 @@ def serve(config: Path) -> None:
 
 
 @contextlib.contextmanager
-def running(name: str, folder: Path) -> Iterator[tuple[int, int]]:
+def running(name: str, folder: Path, environment: dict[str, str] | None = None) -> Iterator[tuple[int, int]]:
     """Start a contestant; gives its port and process id once it listens."""
     port = free_port()
     command = {"storescp": storescp, "orthanc": orthanc, "pynetdicom": pynetdicom, "stock": stock, "node": node}[name](
         folder, port
     )
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     end = time.monotonic() + _START_SECONDS
     try:
         while not _listens(port):
@@ -180,6 +180,12 @@ int connect(int fd, const struct sockaddr *address, socklen_t length) {
     int one = 1, (*next)(int, const struct sockaddr *, socklen_t) = dlsym(RTLD_NEXT, "connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     return next(fd, address, length);
+}
+int accept(int fd, struct sockaddr *address, socklen_t *length) {
+    int one = 1, (*next)(int, struct sockaddr *, socklen_t *) = dlsym(RTLD_NEXT, "accept");
+    int accepted = next(fd, address, length);
+    if (accepted >= 0) setsockopt(accepted, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return accepted;
 }
 """
 
@@ -217,7 +223,7 @@ def send(port: int, files: list[Path], associations: int, environment: dict[str,
 
 def measure(name: str, files: list[Path], associations: int, space: Path, environment: dict[str, str]) -> Cell:
     """One transfer into an empty folder."""
-    with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder)) as (port, process):
+    with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder), environment) as (port, process):
         before = _cpu_seconds(process)
         seconds = send(port, files, associations, environment)
         # Children that ended (storescp forks one for each association) count once they are waited for.
@@ -312,7 +318,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--every", type=int, default=0, help="a long run: print after so many instances")
     parser.add_argument("--gigabyte", action="store_true", help="one Enhanced MR instance of 1 GB, and the memory")
-    parser.add_argument("--nagle", action="store_true", help="storescu as Debian ships it")
+    parser.add_argument("--nagle", action="store_true", help="DCMTK as Debian ships it")
     parser.add_argument("--folder", type=Path, default=None, help="where to receive; the disk that is measured")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()

@@ -17,7 +17,7 @@ class Incoming:
     """A temporary file of a unique name with File Meta Information (PS3.10 section 7.1) and the data set as sent.
 
     ``content_start``: where the data set begins; ``digest``: its SHA-256, hex, once it is complete. An OSError while
-    writing is kept for ``complete``: the rest of the data set has to be read from the network all the same.
+    writing is kept for ``check``: the rest of the data set has to be read from the network all the same.
     """
 
     def __init__(self, folder: Path, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
@@ -50,18 +50,33 @@ class Incoming:
         self._hash.update(fragment)
         self.size += len(fragment)
 
-    def complete(self) -> None:
-        """Everything has come: onto the disk with it. Raises OSError when that fails now or has failed before."""
+    def check(self) -> None:
+        """Everything has come. Raises the OSError that writing it met."""
         if self._error is not None:
             raise self._error
+
+    def complete(self) -> None:
+        """Onto the disk with it. Raises OSError."""
+        self.check()
         os.fsync(self.descriptor)
 
+    def link_to(self, final: Path) -> None:
+        """Give the file its name, before it is durable. Raises FileExistsError when that is taken, and OSError."""
+        os.link(self.path, final)
+
     def move_to(self, final: Path) -> None:
-        """Give the file its name. Raises OSError. The entry is durable once its folder is fsynced."""
+        """Give the file its name, in the place of what is there; to be ``complete`` before. Raises OSError."""
         self.path.replace(final)
 
+    def is_at(self, final: Path) -> bool:
+        """Whether this very file has that name."""
+        try:
+            return os.fstat(self.descriptor).st_ino == final.stat().st_ino
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
-        """Let go of the file, and remove it when it has not been moved."""
+        """Let go of the file; without a final name it is gone."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, select, 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from node.files import DataFolder, Folders, safe_name
+from node.files import safe_name
 from node.receive.header_scan import Identity
 from node.states import State, move
 from node.tables import Event, Instance, Series, Study, now
@@ -44,23 +43,19 @@ class _Place:
 
 
 class Ledger:
-    """Writes batches of arrivals durably, one at a time: their folders' entries fsynced, their rows committed.
+    """Commits the rows of batches of arrivals, whose files are durable already. For one thread at a time.
 
     It keeps its connection, and speaks to the driver itself where every instance passes: SQLAlchemy's care for a
     statement costs more than SQLite's work on it.
     """
 
-    def __init__(self, engine: Engine, data: DataFolder, folders: Folders) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._data = data
-        self._folders = folders
         self._places: dict[tuple[str, str], _Place] = {}
         self._connection: Connection | None = None
 
     def write(self, batch: Sequence[Arrival]) -> None:
-        """Raises OSError or SQLAlchemyError; then nothing of the batch is recorded."""
-        for folder in {os.path.dirname(arrival.path) for arrival in batch}:  # noqa: PTH120 - relative, and often
-            self._folders.sync(self._data.root / folder)
+        """Raises SQLAlchemyError; then nothing of the batch is recorded."""
         if len(self._places) > _REMEMBERED:
             self._places.clear()
         try:
