@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from preprocessing.adc import adc_map, scanner_adc
 from preprocessing.convert import convert_series
 from preprocessing.volume import FloatArray, Geometry
-from simulator.acquisition import ScanEffects, _distortion, head_motion, sampled_on
+from simulator.acquisition import ScanEffects, echo_planar_distortion, head_motion, sampled_on
 from simulator.grid import Grid
 from simulator.lesions import Condition
 from simulator.protocol import Kind, examination
@@ -85,7 +85,7 @@ def agreements(subject: Subject, scanner: Scanner, files: StudyFiles) -> Iterato
     truth = TrueDiffusion.of(subject, scanner, fitted.geometry)
     case = f"{scanner.vendor} {scanner.layout} {scanner.field_tesla:g} T b {'/'.join(map(str, scanner.b_values))}"
     case += ", 3 directions" if scanner.directions else ""
-    for tissue in TISSUES:
+    for tissue in (one for one in TISSUES if (subject.tissues == one).any()):
         pure = truth.pure(tissue)
         if np.count_nonzero(pure) >= SMALLEST:
             yield Agreement(
@@ -115,7 +115,7 @@ class TrueDiffusion:
         plans = examination(self.scanner, stream(self.subject.seed, "examination"))
         plan = replace(next(plan for plan in plans if plan.kind is Kind.DWI), grid=self.grid)
         effects = ScanEffects()
-        warp = _distortion(self.subject, effects.distortion)
+        warp = echo_planar_distortion(self.subject, effects.distortion)
         return sampled_on(
             quantity, self.subject.grid, plan, head_motion(self.subject.seed, Kind.DWI, effects), warp
         )

@@ -129,7 +129,7 @@ class _Examiner:
         if bias:
             received *= self._sensitivity(f"bias {plan.kind}", BIAS * bias)
         move = head_motion(subject.seed, plan.kind, effects)
-        warp = _distortion(subject, effects.distortion) if plan.kind is Kind.DWI else None
+        warp = echo_planar_distortion(subject, effects.distortion) if plan.kind is Kind.DWI else None
         return lambda pose: folded(sampled_on(received, subject.grid, wide, move @ pose, warp), wide, plan)
 
     def _sensitivity(self, name: str, deviation: float) -> FloatArray:
@@ -244,7 +244,7 @@ def scanner_adc(volumes: dict[Weighting, FloatArray]) -> FloatArray:
     return np.clip(adc, 0, 4e-3)
 
 
-def _distortion(subject: Subject, strength: float) -> sitk.Transform:
+def echo_planar_distortion(subject: Subject, strength: float) -> sitk.Transform:
     """Echo-planar images are displaced along the phase direction (anterior-posterior), most near air-filled sinuses."""
     grid = subject.grid
     coarse = Grid.of((grid.size[0] // 6, grid.size[1] // 6, grid.size[2] // 6), np.eye(3), (6.0, 6.0, 6.0), grid.centre)
