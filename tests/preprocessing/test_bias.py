@@ -89,9 +89,10 @@ def test_number_of_threads_does_not_matter() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             results.append(correct_bias(t1, brain).array)
+            assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    np.testing.assert_allclose(results[0], results[1], rtol=1e-4)
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 def test_what_a_series_does_not_cover_stays_uncovered() -> None:
