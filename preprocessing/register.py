@@ -11,6 +11,8 @@ SimpleITK.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -72,6 +74,18 @@ class _Image:
         return LinearInterpolator(self.array).values(index[None])[0]
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The arrays are so small that a second thread mostly waits for the first, at full speed."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_one_thread()
 def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume, device: str = "cpu") -> Matrix:
     """Where a point of ``fixed`` (the T1) lies in ``moving``: rotation and translation of one head.
 
@@ -93,6 +107,7 @@ def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume, device:
     return _registered(levels, model, starts)
 
 
+@_one_thread()
 def affine_to_template(t1: Volume, brain: NDArray[np.bool_], device: str = "cpu") -> Matrix:
     """Where a point of the MNI152 template lies in ``t1``: 12 parameters, brain to brain.
 

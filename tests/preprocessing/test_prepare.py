@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+import torch
 from scipy import ndimage
 
 from preprocessing.adc import adc_map
@@ -11,10 +13,11 @@ from preprocessing.convert import convert_series
 from preprocessing.grid import NETWORK_GRID, template
 from preprocessing.native import native
 from preprocessing.nifti import read_nifti
-from preprocessing.prepare import PreparationError, PreparationSettings, prepare
+from preprocessing.prepare import PreparationError, PreparationSettings, prepare, prepare_in_brain, use_threads
 from preprocessing.resample import resample
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import Role, Volume
+from tests.preprocessing import phantom
 from tests.preprocessing.series import shared, truth
 
 Prepared = tuple[dict[Role, Volume], PreparedStudy, list[tuple[str, float]]]
@@ -115,6 +118,31 @@ def test_real_enhanced_dicom_is_prepared_with_its_adc() -> None:
     print(f"ADC in the brightest fifth of the T1 (white matter): {np.median(adc[white]) * 1e3:.2f}e-3 mm²/s")
     assert 0.55e-3 < np.median(adc[white]) < 0.9e-3
     np.testing.assert_allclose(study.input[2], study.input[0], atol=0.02)
+
+
+def test_fast_and_reference_make_the_same_input() -> None:
+    t1, flair, brain = phantom.head()
+    true = phantom.moved((3, -2, 4), (4, -3, 6), np.zeros(3))
+    scan = phantom.scanned(flair, brain, true, (0.9, 0.9, 5.0), (256, 256, 32))
+    volumes = {Role.T1: t1, Role.FLAIR: scan, Role.LOW_DOSE: t1}
+    fast, slow = (
+        prepare_in_brain(volumes, brain, PreparationSettings(method=method), lambda name, share: None)
+        for method in ("fast", "reference")
+    )
+    inside = ndimage.binary_erosion(fast.brain & slow.brain, iterations=3)
+    apart = [np.linalg.norm((fast.transforms[r] - slow.transforms[r]) @ (0, 15, 5, 1)) for r in fast.channels]
+    print(f"fast and reference are {max(apart):.2f} mm apart at the grid's centre")
+    assert max(apart) < 2.0
+    for role, ours, theirs in zip(fast.channels, fast.input, slow.input, strict=True):
+        assert np.corrcoef(ours[inside], theirs[inside])[0, 1] > 0.9, role
+        assert abs(np.median((ours - theirs)[inside])) < 0.03, role
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_no_more_threads_than_configured(threads: int) -> None:
+    use_threads(threads)
+    assert torch.get_num_threads() == threads
+    assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == threads
 
 
 @pytest.mark.parametrize("role", [Role.T1, Role.LOW_DOSE])

@@ -7,9 +7,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from preprocessing.nifti import read_nifti, write_nifti
-from preprocessing.resample import isotropic, itk_affine, matrix_of, resample, standard_orientation
+from preprocessing.pose import about, rotation
+from preprocessing.resample import inverse, isotropic, itk_affine, matrix_of, resample, standard_orientation
 from preprocessing.volume import Geometry, Volume
 from tests.preprocessing import series
 
@@ -34,6 +37,24 @@ def test_transform_takes_a_point_of_the_new_grid_to_a_point_of_the_volume() -> N
     shift[:3, 3] = (2, 0, 0)
     small = Geometry((5, 5, 5), (5, 5, 5), (1, 1, 1), source.geometry.direction)
     np.testing.assert_allclose(resample(source, like=small, transform=shift).array, ramp(small).array + 2, atol=1e-3)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    turn=st.lists(st.floats(-0.25, 0.25), min_size=3, max_size=3),
+    shift=st.lists(st.floats(-3, 3), min_size=3, max_size=3),
+)
+def test_onto_another_grid_and_back(turn: list[float], shift: list[float]) -> None:
+    """A linear field comes back from a transform and its inverse, and from no transform."""
+    upright = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+    large = ramp(Geometry((40, 40, 40), (-20, -20, -20), (1, 1, 1), upright))
+    there = about(np.array([1.0, -2.0, 3.0]), rotation(np.asarray(turn)), np.asarray(shift))
+    native = Geometry((36, 36, 12), (-15.75, -15.75, -16.5), (0.9, 0.9, 3.0), upright)
+    inner = Geometry((7, 7, 7), (-3, -3, -3), (1, 1, 1), upright)
+    moved = resample(large, like=native, transform=inverse(there))
+    back = resample(moved, like=inner, transform=there)
+    np.testing.assert_allclose(back.array, ramp(inner).array, atol=0.01)
+    np.testing.assert_array_equal(resample(large, like=large.geometry, transform=np.eye(4)).array, large.array)
 
 
 def test_isotropic_grid_covers_the_same_box() -> None:
