@@ -16,7 +16,7 @@ from simulator.dicom.identity import Examination
 from simulator.dicom.series import StoredSeries, window
 from simulator.grid import Grid, resample
 from simulator.kinetics import Injection
-from simulator.protocol import LOW_DOSE, REST_OF_DOSE, Kind, SeriesPlan
+from simulator.protocol import LOW_DOSE, REST_OF_DOSE, UNWEIGHTED, Kind, SeriesPlan
 from simulator.randomness import stream
 from simulator.registration import RegistrationError, rigid
 from simulator.scanner import Scanner
@@ -84,7 +84,7 @@ def wrap_nifti(
     folders = {}
     for plan in plans:
         pixels = _integers(volumes[plan.kind][0])
-        series = StoredSeries(plan, {0: pixels}, 1.0, 16 if pixels.max() > 4095 else 12, window(pixels, 1.0))
+        series = StoredSeries(plan, {UNWEIGHTED: pixels}, 1.0, 16 if pixels.max() > 4095 else 12, window(pixels, 1.0))
         folders[plan.kind] = write_series(exam, series, folder)
     mask_file = None
     if lesion is not None:
