@@ -11,7 +11,7 @@ from node.gaps import gaps, slice_number
 from node.header.frames import Stack
 from node.roles.identify import RoleDecision
 from node.roles.series_facts import SAME_PLACE_MM, SeriesFacts, places
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 
 def missing_slices(series: SeriesFacts) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready
 from node.errors import CommandError
 from node.settings import load_settings
-from preprocessing.volume import Role
+from preprocessing.role import Role
 
 if TYPE_CHECKING:
     from model.gather import Gathered, Session
