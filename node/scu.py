@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from queue import Queue
 from ssl import SSLContext
 from types import TracebackType
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -145,6 +147,28 @@ def echo(peer: Peer) -> None:
         raise SendError(f"{peer} answered the C-ECHO with {answer.get('Status', 'nothing')}")
 
 
+class _Messages:
+    """What an association of ours has received: responses for whoever waits for one, requests for its reactor.
+
+    pynetdicom 3.0.4 keeps both in one queue, from which its reactor now and then takes the response that a ``send_*``
+    waits for ("Received unexpected … service message"), and a ``send_*`` could take a request for its response.
+    """
+
+    def __init__(self) -> None:
+        self._responses: Queue[Any] = Queue()
+        self._requests: Queue[Any] = Queue()
+
+    def put(self, item: tuple[int | None, Any]) -> None:
+        """A message with its presentation context; (None, None) says that no more will come."""
+        message = item[1]
+        is_request = message is not None and message.is_valid_request
+        (self._requests if is_request else self._responses).put(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """The reactor asks without blocking, everybody else blocks. Raises queue.Empty."""
+        return (self._responses if block else self._requests).get(block, timeout)
+
+
 @contextmanager
 def _released(association: Association) -> Iterator[Association]:
     try:
@@ -179,6 +203,7 @@ def associate(ae: AE, peer: Peer, report: CommitmentReport | None = None) -> Ass
     handlers = [] if report is None else [(evt.EVT_N_EVENT_REPORT, reported)]
     tls = None if peer.tls is None else (peer.tls, peer.host)
     association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=handlers, tls_args=tls)
+    association.dimse.msg_queue = _Messages()
     if association.is_established:
         return association
     if association.is_rejected:
