@@ -99,7 +99,8 @@ def _receiver(settings: Settings) -> str:
             probe.bind((host, port))
             return f"{settings.node.ae_title}@{host}:{port} is free"
         except OSError:
-            ours = settings.receiver.calling_ae_titles[0].partition("@")[0] if settings.receiver.calling_ae_titles else "CHECK"
+            known = settings.receiver.calling_ae_titles
+            ours = known[0].partition("@")[0] if known else "CHECK"
             return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
 
 

@@ -125,7 +125,8 @@ def _node(stage: Stage) -> Iterator[None]:
     command = [sys.executable, "-m", "node.cli", "run", "--config", str(stage.config)]
     process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own interpreter and module
     receiver = stage.settings.receiver
-    us = Peer(stage.settings.node.ae_title, receiver.host, receiver.port, receiver.calling_ae_titles[0], 5.0)
+    caller = receiver.calling_ae_titles[0].partition("@")[0]
+    us = Peer(stage.settings.node.ae_title, receiver.host, receiver.port, caller, 5.0)
     try:
         end = time.monotonic() + _START_SECONDS
         while not _answers(us):
