@@ -25,6 +25,8 @@ NETWORK_GRID = Geometry(
 
 NETWORK_SHAPE = NETWORK_GRID.size[::-1]  # [k, j, i]
 
+Box = tuple[slice, slice, slice]
+
 TEMPLATE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 
 
@@ -43,3 +45,13 @@ def template() -> Volume:
 def template_brain() -> NDArray[np.bool_]:
     """Where the template has brain, on the template's own grid [k, j, i]."""
     return template().array > 0
+
+
+def box_around(mask: NDArray[np.bool_]) -> tuple[Box, Geometry]:
+    """The smallest part [k, j, i] of the network's grid that holds ``mask`` (not empty), and the grid of that part."""
+    edges = [np.flatnonzero(mask.any(axis=others))[[0, -1]] for others in ((1, 2), (0, 2), (0, 1))]
+    k, j, i = (slice(int(first), int(last) + 1) for first, last in edges)
+    first = NETWORK_GRID.affine @ (i.start, j.start, k.start, 1)
+    size = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
+    origin = (float(first[0]), float(first[1]), float(first[2]))
+    return (k, j, i), Geometry(size, origin, NETWORK_GRID.spacing, NETWORK_GRID.direction)

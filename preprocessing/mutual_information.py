@@ -20,7 +20,7 @@ BINS = 32
 CELLS = BINS * BINS
 TAILS = (0.005, 0.995)  # quantiles where the outermost bins begin: a few bright vessels must not spread all the rest
 _SPAN = BINS - 3 - 1e-3  # how far apart the bins of moving values may lie, for all four bins of each to exist
-_QUANTILE_SAMPLE = 50_000
+_QUANTILE_SAMPLE = 20_000
 _LEAST = 1e-12
 
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from preprocessing import bias, register
 from preprocessing.brain import BrainExtractor
-from preprocessing.grid import NETWORK_GRID
+from preprocessing.grid import NETWORK_GRID, NETWORK_SHAPE, box_around
 from preprocessing.normalise import HIGH, LOW, IntensityScale, scale_of
 from preprocessing.reference import bias as reference_bias
 from preprocessing.reference import register as reference_register
 from preprocessing.resample import Matrix, resample
 from preprocessing.study import PreparedStudy
-from preprocessing.volume import FloatArray, Geometry, Role, Volume
+from preprocessing.volume import Geometry, Role, Volume
 
 CHANNELS = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
 REQUIRED = (Role.T1, Role.LOW_DOSE)
@@ -75,32 +75,33 @@ def prepare_in_brain(
     require(volumes)
     use_threads(settings.threads)
     way = _WAYS[settings.method](settings.device)
-    roles = [role for role in (*CHANNELS, Role.FULL_DOSE) if role in volumes]
     t1 = volumes[Role.T1]
 
     progress("registration to MNI152", 0.0)
     to_t1 = way.affine_to_template(t1, brain)
     mask = on_network_grid(brain, t1.geometry, to_t1)
+    if not mask.any():
+        raise PreparationError("the brain lies outside the network's grid: check the T1's orientation in its header")
+    box, grid = box_around(mask)  # outside it all is zero, so nothing is computed there
 
-    channels: dict[Role, FloatArray] = {}
+    channels = tuple(role for role in CHANNELS if role in volumes)
+    roles = tuple(role for role in (*CHANNELS, Role.FULL_DOSE) if role in volumes)  # the full dose comes last
+    unit = np.zeros((len(roles), *NETWORK_SHAPE), np.float32)
     transforms: dict[Role, Matrix] = {}
     scales: dict[Role, IntensityScale] = {}
-    for done, role in enumerate(roles):
-        progress(f"registration and N4 of {role}", 0.2 + 0.8 * done / len(roles))
+    for number, role in enumerate(roles):
+        progress(f"registration and N4 of {role}", 0.2 + 0.8 * number / len(roles))
         from_t1 = np.eye(4) if role is Role.T1 else way.rigid(t1, brain, _guide(role, volumes))
         transforms[role] = from_t1 @ to_t1
-        image = resample(volumes[role], like=NETWORK_GRID, transform=transforms[role], outside=np.nan)
-        seen = mask & np.isfinite(image.array)
+        image = resample(volumes[role], like=grid, transform=transforms[role], outside=np.nan)
+        seen = mask[box] & np.isfinite(image.array)
         if role is not Role.ADC:
             image = way.correct_bias(image, seen)
         values = image.array[seen]
         scales[role] = scale_of(values, np.ones_like(values, dtype=bool), settings.clip_low, settings.clip_high)
-        channels[role] = np.zeros_like(image.array)
-        channels[role][seen] = scales[role].to_unit(values)
-
-    inputs = tuple(role for role in CHANNELS if role in roles)
-    stacked = np.stack([channels[role] for role in inputs])
-    study = PreparedStudy(inputs, stacked, mask, transforms, scales, channels.get(Role.FULL_DOSE))
+        unit[number][box][seen] = scales[role].to_unit(values)
+    target = unit[len(channels)] if Role.FULL_DOSE in roles else None
+    study = PreparedStudy(channels, unit[: len(channels)], mask, transforms, scales, target)
     progress("prepared", 1.0)
     return study
 

@@ -39,7 +39,7 @@ OVERLAP = 0.25  # share of the brain's region that a series must show; a slab ma
 SHIFTS = [(0.0, 0.0, 0.0), (-15.0, 0.0, 0.0), (15.0, 0.0, 0.0), (0.0, -20.0, 0.0), (0.0, 20.0, 0.0),
           *((0.0, 0.0, z) for z in (-45.0, -30.0, -15.0, 15.0, 30.0, 45.0))]  # fmt: skip  # mm
 TURNS = list(product((-0.2, 0.0, 0.2), repeat=3))  # rotation vectors in radians
-PROMISING, FINALISTS = 6, 2
+PROMISING, FINALISTS = 4, 2
 MASK_STEP = 4.0  # mm: masks are looked at this coarsely
 
 
@@ -117,8 +117,8 @@ def affine_to_template(t1: Volume, brain: NDArray[np.bool_], device: str = "cpu"
     fixed, points, there = _template(device)
     here = _Region.of(brain, t1.geometry.affine)
     model = Affine(there.centre)
-    size = float(np.cbrt(here.volume / there.volume))
-    starts = [model.parameters(size * rotation(np.asarray(turn)), here.centre - there.centre) for turn in TURNS]
+    size, shift = float(np.cbrt(here.volume / there.volume)), here.centre - there.centre
+    starts = [model.parameters(size * rotation(np.asarray(turn)), shift) for turn in TURNS]
     # The template has no skull. With the T1's in sight, the same head in another pose ends 0.7 mm away, without 0.3.
     moving = _Image.of(t1.with_array(np.where(brain, t1.array, 0)), device)
     return _registered(_levels(fixed, points, moving), model, starts)
@@ -214,4 +214,4 @@ def _optimised(metric: MutualInformation, model: Model, start: Parameters, spaci
         nmi, by_matrix = metric.value_and_gradient(model.matrix(parameters))
         return -nmi, -model.pulled_back(parameters, by_matrix)
 
-    return minimum(cost, start, first_step=spacing / 4, tolerance=spacing / 100)
+    return minimum(cost, start, first_step=spacing / 4, tolerance=spacing / 40)

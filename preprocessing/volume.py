@@ -72,4 +72,4 @@ def from_sitk(image: sitk.Image, frame_of_reference_uid: str = "", source: str =
         tuple(image.GetSize()), tuple(image.GetOrigin()), tuple(image.GetSpacing()), tuple(image.GetDirection()),
         frame_of_reference_uid,
     )
-    return Volume(sitk.GetArrayFromImage(image).astype(np.float32), geometry, source)
+    return Volume(sitk.GetArrayFromImage(image).astype(np.float32, copy=False), geometry, source)
