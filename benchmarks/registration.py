@@ -29,13 +29,20 @@ from scipy import ndimage
 
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.nifti import geometry_of, read_nifti
-from preprocessing.prepare import on_network_grid, use_threads
+from preprocessing.prepare import on_network_grid
 from preprocessing.reference import register as reference
 from preprocessing.register import affine_to_template, rigid
 from preprocessing.resample import Matrix, resample
+from preprocessing.threads import use_threads
 from preprocessing.volume import Volume
-from simulator.acquisition import NOISE_RATIO, rician, sampled_on, true_signal, white_signal
-from simulator.acquisition import _distortion as distortion
+from simulator.acquisition import (
+    NOISE_RATIO,
+    echo_planar_distortion,
+    rician,
+    sampled_on,
+    true_signal,
+    white_signal,
+)
 from simulator.deformation import rotation
 from simulator.protocol import Kind, examination
 from simulator.randomness import smooth_field, stream
@@ -66,7 +73,7 @@ def acquired(seed: int, anatomy: Path) -> Arrays:
         signal = true_signal(subject, parameters, scanner, plan) * coil
         signal /= white_signal(subject, parameters, scanner, plan)
         sigma = scanner.noise * NOISE_RATIO.get(plan.kind, 1.0)
-        warps = {"": None} | ({"_d": distortion(subject, BENT)} if plan.kind is Kind.DWI else {})
+        warps = {"": None} | ({"_d": echo_planar_distortion(subject, BENT)} if plan.kind is Kind.DWI else {})
         for suffix, warp in warps.items():
             study[plan.kind + suffix] = rician(sampled_on(signal, subject.grid, plan, move, warp), sigma, rng)
         study[plan.kind + "_m"], study[plan.kind + "_g"] = np.linalg.inv(move), plan.grid.matrix

@@ -8,8 +8,6 @@ from functools import cache, partial
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
-import torch
 from numpy.typing import NDArray
 
 from preprocessing import bias, register
@@ -20,6 +18,7 @@ from preprocessing.reference import bias as reference_bias
 from preprocessing.reference import register as reference_register
 from preprocessing.resample import Matrix, resample
 from preprocessing.study import PreparedStudy
+from preprocessing.threads import one_torch_thread, use_threads
 from preprocessing.volume import Geometry, Role, Volume
 
 CHANNELS = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
@@ -96,7 +95,8 @@ def prepare_in_brain(
         image = resample(volumes[role], like=grid, transform=transforms[role], outside=np.nan)
         seen = mask[box] & np.isfinite(image.array)
         if role is not Role.ADC:
-            image = way.correct_bias(image, seen)
+            with one_torch_thread():
+                image = way.correct_bias(image, seen)
         values = image.array[seen]
         scales[role] = scale_of(values, np.ones_like(values, dtype=bool), settings.clip_low, settings.clip_high)
         unit[number][box][seen] = scales[role].to_unit(values)
@@ -111,12 +111,6 @@ def require(volumes: Mapping[Role, Volume]) -> None:
     for role in REQUIRED:
         if role not in volumes:
             raise PreparationError(f"the study has no {role} series, which the network needs")
-
-
-def use_threads(count: int) -> None:
-    """Let every library that works here use ``count`` threads and no more."""
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(count)
-    torch.set_num_threads(count)
 
 
 def on_network_grid(brain: NDArray[np.bool_], here: Geometry, to_here: Matrix) -> NDArray[np.bool_]:

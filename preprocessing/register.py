@@ -11,8 +11,6 @@ SimpleITK.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -28,6 +26,7 @@ from preprocessing.mutual_information import LinearInterpolator, MutualInformati
 from preprocessing.pose import Affine, Model, Rigid, rotation
 from preprocessing.quasi_newton import Parameters, minimum
 from preprocessing.resample import Matrix, inverse
+from preprocessing.threads import one_torch_thread
 from preprocessing.volume import Volume
 
 SEARCH, COARSE = 8.0, 4.0  # mm: the images are averaged in blocks of about this size; at last they are as they are
@@ -74,18 +73,7 @@ class _Image:
         return LinearInterpolator(self.array).values(index[None])[0]
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The arrays are so small that a second thread mostly waits for the first, at full speed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@_one_thread()
+@one_torch_thread()
 def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume, device: str = "cpu") -> Matrix:
     """Where a point of ``fixed`` (the T1) lies in ``moving``: rotation and translation of one head.
 
@@ -107,7 +95,7 @@ def rigid(fixed: Volume, fixed_brain: NDArray[np.bool_], moving: Volume, device:
     return _registered(levels, model, starts)
 
 
-@_one_thread()
+@one_torch_thread()
 def affine_to_template(t1: Volume, brain: NDArray[np.bool_], device: str = "cpu") -> Matrix:
     """Where a point of the MNI152 template lies in ``t1``: 12 parameters, brain to brain.
 

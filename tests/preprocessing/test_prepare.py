@@ -13,9 +13,10 @@ from preprocessing.convert import convert_series
 from preprocessing.grid import NETWORK_GRID, template
 from preprocessing.native import native
 from preprocessing.nifti import read_nifti
-from preprocessing.prepare import PreparationError, PreparationSettings, prepare, prepare_in_brain, use_threads
+from preprocessing.prepare import PreparationError, PreparationSettings, prepare, prepare_in_brain
 from preprocessing.resample import resample
 from preprocessing.study import PreparedStudy
+from preprocessing.threads import one_torch_thread, use_threads
 from preprocessing.volume import Role, Volume
 from tests.preprocessing import phantom
 from tests.preprocessing.series import shared, truth
@@ -141,6 +142,8 @@ def test_fast_and_reference_make_the_same_input() -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_no_more_threads_than_configured(threads: int) -> None:
     use_threads(threads)
+    with one_torch_thread():
+        assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == threads
     assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == threads
 
