@@ -29,7 +29,7 @@ MEASURES = {
     "overlap": Definition("brain covered by every series", "%", 1),
     "similarity": Definition("normalised mutual information with T1", "", 3),
     "similarity_z": Definition("distance of the similarity from normal", "robust sd", 1),
-    "misalignment": Definition("distance to a better alignment with T1", "mm", 1),
+    "misalignment": Definition("distance to a better alignment with T1 (of T1, with the template)", "mm", 1),
     "rotation": Definition("rotation from T1", "°", 1),
     "translation": Definition("shift from T1 at the brain's centre", "mm", 1),
     "brain_volume": Definition("brain volume", "ml", 0),

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from preprocessing.grid import NETWORK_GRID
+from preprocessing.grid import NETWORK_GRID, template
 from preprocessing.quality.coverage import brain_cut, coverage, inside_view, overlap
 from preprocessing.quality.ghosting import ghosting
 from preprocessing.quality.intensity import bias, contrast, enhancement, gain
@@ -106,10 +106,11 @@ def _picture(
 
 
 def _alignment(guide: Mapping[Role, FloatArray], prepared: PreparedStudy) -> list[Measure]:
-    """Each series against T1, on the network grid, inside the brain."""
-    found = []
+    """Each series against T1, and T1 against the template, on the network grid, inside the brain."""
     grey = {role: levels(array, prepared.brain) for role, array in guide.items()}
     t1 = grey[Role.T1]
+    atlas = levels(resample(template(), like=NETWORK_GRID).array, prepared.brain)
+    found = [Measure("misalignment", misalignment(atlas, t1, prepared.brain), Role.T1)]
     for role in prepared.channels:
         if role is Role.T1:
             continue
