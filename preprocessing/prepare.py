@@ -57,6 +57,7 @@ def prepare(volumes: Mapping[Role, Volume], settings: PreparationSettings, progr
     """
     require(volumes)
     use_threads(settings.threads)
+    progress("brain extraction", 0.0)
     extractor = _extractor(settings.accurate_brain, settings.device)
     brain = extractor.mask(volumes[Role.T1], lambda share: progress("brain extraction", 0.6 * share))
     return prepare_in_brain(volumes, brain, settings, lambda step, share: progress(step, 0.6 + 0.4 * share))
