@@ -125,7 +125,7 @@ def test_fast_and_reference_make_the_same_input() -> None:
     t1, flair, brain = phantom.head()
     true = phantom.moved((3, -2, 4), (4, -3, 6), np.zeros(3))
     scan = phantom.scanned(flair, brain, true, (0.9, 0.9, 5.0), (256, 256, 32))
-    volumes = {Role.T1: t1, Role.FLAIR: scan, Role.LOW_DOSE: t1}
+    volumes = {Role.T1: t1, Role.LOW_DOSE: scan}
     fast, slow = (
         prepare_in_brain(volumes, brain, PreparationSettings(method=method), lambda name, share: None)
         for method in ("fast", "reference")
