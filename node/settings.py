@@ -183,7 +183,6 @@ class Source(_Table):
 class RetrievalSettings(_Table):
     """[retrieval]: what is fetched, and patience with a source."""
 
-    complete_studies: bool
     modalities: tuple[str, ...] = Field(min_length=1)
     attempts: int = Field(ge=1, le=100)
     first_retry_seconds: Seconds
