@@ -217,7 +217,7 @@ def draw(picture: Path, t1: Volume, flair: Volume, brain: NDArray[np.bool_], mat
             axis.contour(edges[cut], [level], colors="#ffb000", linewidths=0.4)
             axis.axis("off")
     figure.tight_layout(pad=0.2)
-    figure.savefig(picture, dpi=80, facecolor="black", pil_kwargs={"optimize": True})
+    figure.savefig(picture, dpi=72, facecolor="black", pil_kwargs={"optimize": True})
 
 
 def main() -> None:
