@@ -26,7 +26,7 @@ from node.quality.rules import ALL_MEASURES, QualityRules
 from node.quality.verdict import Finding, Verdict, assess
 from node.settings import load_settings
 
-FIRST_LIMIT_SEED, FIRST_TEST_SEED = 20_000, 30_000
+FIRST_LIMIT_SEED, FIRST_TEST_SEED = 20_000, 40_000
 NORMAL = Path("preprocessing/quality/normal.json")
 ROBUST = 1.4826  # of the median absolute deviation, to the standard deviation of a normal distribution
 
