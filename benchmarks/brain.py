@@ -74,7 +74,7 @@ def plain_mask(head: Volume) -> Mask:
         network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     extractor = BrainExtractor()
     extractor.networks = [network]
-    with patch("preprocessing.brain._multiplies_bf16", return_value=False):
+    with patch("preprocessing.brain.multiplies_bf16", return_value=False):
         return extractor.mask(head)
 
 

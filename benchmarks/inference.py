@@ -22,7 +22,7 @@ from model.cohort import Cohort
 from model.metrics import l2, psnr
 from model.network import SynthesisNetwork
 from model.store import Model
-from model.synthesise import multiplies_bf16, synthesise
+from model.synthesise import synthesise
 
 GRID = (160, 192, 160)
 LARGEST, MEAN = 1e-2, 1e-3

@@ -28,9 +28,9 @@ from preprocessing.convert import convert_series
 from preprocessing.grid import NETWORK_GRID, template
 from preprocessing.nifti import geometry_of
 from preprocessing.prepare import PreparationSettings, prepare, prepare_in_brain
+from preprocessing.processor import use_threads
 from preprocessing.resample import resample
 from preprocessing.study import PreparedStudy
-from preprocessing.threads import use_threads
 from preprocessing.volume import Geometry, Role, Volume
 from simulator.study import StudyFiles, Subject, simulate_subject, write_study
 

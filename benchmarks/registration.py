@@ -30,10 +30,10 @@ from scipy import ndimage
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.nifti import geometry_of, read_nifti
 from preprocessing.prepare import on_network_grid
+from preprocessing.processor import use_threads
 from preprocessing.reference import register as reference
 from preprocessing.register import affine_to_template, rigid
 from preprocessing.resample import Matrix, resample
-from preprocessing.threads import use_threads
 from preprocessing.volume import Volume
 from simulator.acquisition import (
     NOISE_RATIO,

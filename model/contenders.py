@@ -18,8 +18,9 @@ from model.intensity import line_to_t1, on_t1_scale
 from model.losses import Loss
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
-from model.synthesise import average_flips, multiplies_bf16
+from model.synthesise import average_flips
 from model.train import Architecture, TrainingProgress, TrainingSettings, train
+from preprocessing.processor import multiplies_bf16
 from preprocessing.volume import Role
 
 FloatArray = NDArray[np.float32]

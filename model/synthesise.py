@@ -22,6 +22,7 @@ from model.cohort import Mask
 from model.intensity import line_to_t1, on_t1_scale
 from model.sampling import SPATIAL_AXES
 from model.store import Model
+from preprocessing.processor import multiplies_bf16
 from preprocessing.volume import Role
 
 FloatArray = NDArray[np.float32]
@@ -98,11 +99,3 @@ def average_flips(
         if told.shape[1] > 1:
             deviation = (deviation.square() + told[:, 1].exp().mean(dim=0)).sqrt()
     return mean.cpu().numpy(), deviation.cpu().numpy()
-
-
-def multiplies_bf16(device: torch.device) -> bool:
-    """Whether ``device`` has instructions for bf16; without them autocast is slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    able = torch.cpu.get_capabilities()
-    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

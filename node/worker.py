@@ -92,7 +92,7 @@ def _serve(settings: Settings, pipe: Connection) -> None:
     """The child's life: read a step's name, do it, answer, until the parent is gone."""
     threading.Thread(target=_follow_parent, daemon=True).start()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "dbos", "dicom2nifti"):
+    for chatty in ("alembic", "dbos"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # as in node.service
     from node import steps  # loads torch and SimpleITK: in this process only

@@ -14,11 +14,11 @@ from preprocessing import bias, register
 from preprocessing.brain import BrainExtractor
 from preprocessing.grid import NETWORK_GRID, NETWORK_SHAPE, box_around
 from preprocessing.normalise import HIGH, LOW, IntensityScale, scale_of
+from preprocessing.processor import one_torch_thread, use_threads
 from preprocessing.reference import bias as reference_bias
 from preprocessing.reference import register as reference_register
 from preprocessing.resample import Matrix, resample
 from preprocessing.study import PreparedStudy
-from preprocessing.threads import one_torch_thread, use_threads
 from preprocessing.volume import Geometry, Role, Volume
 
 CHANNELS = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)

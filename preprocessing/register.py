@@ -24,9 +24,9 @@ from torch import Tensor
 from preprocessing.grid import template, template_brain
 from preprocessing.mutual_information import LinearInterpolator, MutualInformation, Sample
 from preprocessing.pose import Affine, Model, Rigid, rotation
+from preprocessing.processor import one_torch_thread
 from preprocessing.quasi_newton import Parameters, minimum
 from preprocessing.resample import Matrix, inverse
-from preprocessing.threads import one_torch_thread
 from preprocessing.volume import Volume
 
 SEARCH, COARSE = 8.0, 4.0  # mm: the images are averaged in blocks of about this size; at last they are as they are

@@ -28,7 +28,7 @@ def run(config: Config = DEFAULT) -> None:
     settings = load_settings(config)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("pynetdicom").setLevel(logging.ERROR)
-    for chatty in ("alembic", "dbos", "dicom2nifti"):
+    for chatty in ("alembic", "dbos"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     run_node(settings)
 

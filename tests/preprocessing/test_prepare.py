@@ -14,9 +14,9 @@ from preprocessing.grid import NETWORK_GRID, template
 from preprocessing.native import native
 from preprocessing.nifti import read_nifti
 from preprocessing.prepare import PreparationError, PreparationSettings, prepare, prepare_in_brain
+from preprocessing.processor import one_torch_thread, use_threads
 from preprocessing.resample import resample
 from preprocessing.study import PreparedStudy
-from preprocessing.threads import one_torch_thread, use_threads
 from preprocessing.volume import Role, Volume
 from tests.preprocessing import phantom
 from tests.preprocessing.series import shared, truth

@@ -1,4 +1,4 @@
-"""How many threads the numeric libraries use."""
+"""What the numeric libraries do with the processor: threads, and arithmetic in bf16."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether ``device`` has instructions for bf16; without them autocast is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
