@@ -23,6 +23,7 @@ from model.metrics import l2, psnr
 from model.network import SynthesisNetwork
 from model.store import Model
 from model.synthesise import synthesise
+from preprocessing.processor import multiplies_bf16
 
 GRID = (160, 192, 160)
 LARGEST, MEAN = 1e-2, 1e-3
