@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from model.calibration import Reliability, reliability
 from model.cohort import Cohort, Subject
-from model.detection import Detection, detect, enhancement, fit_level
+from model.detection import Detection, detect, enhancement, enhancing, fit_level
 from model.metrics import Scores, score
 from model.radiology import Appearance, Volumes, appearance, volumes
 from preprocessing.volume import Role
@@ -70,11 +70,11 @@ def judge(
     none = Appearance(math.nan, math.nan, math.nan)
     if t1 is None or math.isnan(level):
         return Judgement(name, grid, inside, None, none, none, Volumes(math.nan, math.nan, math.nan), told)
-    ours, true = enhancement(virtual, t1, brain), enhancement(target, t1, brain)
+    ours, true = (enhancing(enhancement(image, t1, brain), brain, level) for image in (virtual, target))
     looks = [appearance(image, t1, lesion, brain, subject.scales, voxel_mm) for image in (virtual, target)]
     return Judgement(
-        name, grid, inside, detect(ours, true, lesion, level, voxel_mm), looks[0], looks[1],
-        volumes(ours, true, lesion, level, voxel_mm), told,
+        name, grid, inside, detect(ours, true, lesion, voxel_mm), looks[0], looks[1],
+        volumes(ours, true, lesion, voxel_mm), told,
     )  # fmt: skip
 
 

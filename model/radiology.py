@@ -77,12 +77,12 @@ def appearance(
     return Appearance(cnr, inside / around, 100 * (inside - before) / before)
 
 
-def volumes(virtual: FloatArray, full_dose: FloatArray, lesion: Mask, level: float, voxel_mm: float) -> Volumes:
-    """From the enhancements (``model.detection``) of both images."""
-    if not lesion.any() or math.isnan(level):
+def volumes(virtual: Mask, full_dose: Mask, lesion: Mask, voxel_mm: float) -> Volumes:
+    """From where the two images enhance (``model.detection``)."""
+    if not lesion.any():
         return Volumes(math.nan, math.nan, math.nan)
     near = distance_to(lesion, voxel_mm) <= NEAR_MM
-    a, b = (near & (image > level) for image in (virtual, full_dose))
+    a, b = near & virtual, near & full_dose
     ml = voxel_mm**3 / 1000
     both = int(a.sum() + b.sum())
     dice = 2 * float((a & b).sum()) / both if both else math.nan

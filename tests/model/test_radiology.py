@@ -9,7 +9,7 @@ from model.radiology import appearance, distance_to, volumes
 from preprocessing.normalise import IntensityScale
 from preprocessing.volume import Role
 
-from .test_detection import LARGE, SHAPE, image
+from .test_detection import LARGE, SHAPE
 
 BRAIN = np.ones(SHAPE, bool)
 SCALES = {Role.T1: IntensityScale(100.0, 20.0), Role.FULL_DOSE: IntensityScale(120.0, 30.0)}
@@ -48,18 +48,18 @@ def test_cnr_is_the_same_on_any_scale():
 
 def test_volumes_by_hand_and_in_millilitres():
     half = LARGE & (np.indices(SHAPE)[0] < 35)
-    sizes = volumes(image(half), image(LARGE), LARGE, 0.2, 2.0)
+    sizes = volumes(half, LARGE, LARGE, 2.0)
     assert sizes.full_dose_ml == pytest.approx(LARGE.sum() * 8 / 1000)
     assert sizes.virtual_ml == pytest.approx(half.sum() * 8 / 1000)
     assert sizes.dice == pytest.approx(2 * half.sum() / (half.sum() + LARGE.sum()))
 
 
 def test_enhancement_far_from_the_lesion_is_not_its_volume():
-    far = image(LARGE, distance_to(LARGE, 1.0) > 4)
-    assert volumes(far, image(LARGE), LARGE, 0.2, 1.0).virtual_ml == pytest.approx(LARGE.sum() / 1000)
+    far = LARGE | (distance_to(LARGE, 1.0) > 4)
+    assert volumes(far, LARGE, LARGE, 1.0).virtual_ml == pytest.approx(LARGE.sum() / 1000)
 
 
 def test_without_a_lesion_there_is_nothing_to_say():
     none = np.zeros(SHAPE, bool)
     assert math.isnan(appearance(*pair(), none, BRAIN, SCALES, 1.0).cnr)
-    assert math.isnan(volumes(image(LARGE), image(LARGE), none, 0.2, 1.0).virtual_ml)
+    assert math.isnan(volumes(LARGE, LARGE, none, 1.0).virtual_ml)
