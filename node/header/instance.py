@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,12 +16,16 @@ from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from node.derive.provenance import PRIVATE_GROUP, is_ours
+from node.header import acquired as header_acquired
 from node.header import contrast as header_contrast
 from node.header import diffusion as header_diffusion
 from node.header import frames as header_frames
+from node.header import patient as header_patient
+from node.header.acquired import acquired
 from node.header.contrast import contrast
 from node.header.elements import Elements
 from node.header.frames import Macros, Plane, Slices, Stack, declared_slices, slices
+from node.header.patient import age_years, body_part
 from node.header.pixels import HeaderEnd, pixels, size
 from node.header.sequence import TAGS as SEQUENCE_TAGS
 from node.header.sequence import mr_sequence
@@ -50,6 +53,10 @@ class InstanceHeader:
     patient_id: str = ""
     study_date: str = ""
     accession_number: str = ""
+    study_description: str = ""
+    body_part: str = ""
+    requested_priority: str = ""
+    patient_age_years: int | None = None
     modality: str = ""
     manufacturer: str = ""
     model_name: str = ""
@@ -146,7 +153,6 @@ def _frozen(value: Any) -> Any:
 
 # PS3.5 section 9.1. A component's leading zero is tolerated: scanners write it, and it is harmless.
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_DATETIME = re.compile(r"(\d{8})(\d{2})?(\d{2})?(\d{2})?(\.\d{1,6})?")
 
 _UIDS = {
     "sop_class_uid": "SOPClassUID", "sop_instance_uid": "SOPInstanceUID",
@@ -156,15 +162,16 @@ _TEXTS = {
     "frame_of_reference_uid": "FrameOfReferenceUID", "patient_id": "PatientID", "study_date": "StudyDate",
     "accession_number": "AccessionNumber", "modality": "Modality", "manufacturer": "Manufacturer",
     "model_name": "ManufacturerModelName", "station_name": "StationName", "series_description": "SeriesDescription",
-    "protocol_name": "ProtocolName",
+    "protocol_name": "ProtocolName", "study_description": "StudyDescription",
 }  # fmt: skip
 _MEASURES = "PixelMeasuresSequence"
 _TAGS = [
     *_UIDS.values(), *_TEXTS.values(), "SpecificCharacterSet", "ImageType", "SeriesNumber", "InstanceNumber",
-    "AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime", "SeriesDate",
-    "SeriesTime", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "PixelSpacing",
+    "RequestedProcedurePriority", "RequestAttributesSequence", "Rows", "Columns",
+    "SamplesPerPixel", "BitsAllocated", "PhotometricInterpretation", "PixelSpacing",
     "ImagesInAcquisition", "NumberOfSeriesRelatedInstances", "NumberOfTemporalPositions", "ConcatenationUID",
     "InConcatenationTotalNumber", "ContributingEquipmentSequence", (PRIVATE_GROUP, 0x10), *SEQUENCE_TAGS,
+    *header_acquired.TAGS, *header_patient.TAGS,
     *header_contrast.TAGS, *header_diffusion.TAGS, *header_frames.TAGS, *header_frames.DECLARED_TAGS,
 ]  # fmt: skip
 _WANTED = list(dict.fromkeys(Tag(tag) for tag in _TAGS))
@@ -205,7 +212,10 @@ def scan(source: Path | BinaryIO) -> InstanceHeader:
         image_type=image_type,
         series_number=elements.integer("SeriesNumber"),
         instance_number=elements.integer("InstanceNumber"),
-        acquired=_acquired(elements, macros),
+        acquired=acquired(elements, macros),
+        patient_age_years=age_years(elements),
+        body_part=body_part(elements, macros),
+        requested_priority=_requested_priority(elements),
         contrast_agent=agent.agent,
         contrast_administered=agent.administered,
         contrast_volume_ml=agent.volume_ml,
@@ -243,6 +253,12 @@ def _origin(elements: Elements) -> dict[str, Any]:
     return {field: elements.text(keyword) for field, keyword in _TEXTS.items()}
 
 
+def _requested_priority(elements: Elements) -> str:
+    """Requested Procedure Priority (0040,1003): STAT, HIGH, ROUTINE, ...; of the request, where images repeat it."""
+    inner = (item.text("RequestedProcedurePriority") for item in elements.items("RequestAttributesSequence"))
+    return elements.text("RequestedProcedurePriority") or next((text for text in inner if text), "")
+
+
 def _uid(elements: Elements, keyword: str) -> str:
     uid = elements.text(keyword)
     if not uid:
@@ -265,27 +281,6 @@ def _check_end(source: BinaryIO, end: HeaderEnd, dataset: FileDataset, inflated:
     total = size(source)
     if len(dataset) == 0 or (end.reach is not None and (end.reach > total or 0 < total - end.reach < 8)):
         raise HeaderError(f"truncated: the file ends in the middle of its header, after {end.last}")
-
-
-def _acquired(elements: Elements, macros: Macros) -> str:
-    """When the signal was measured, as far as it is written: ISO 8601, scanner's local time, or ""."""
-    frame = macros.text("FrameContentSequence", "FrameAcquisitionDateTime")
-    for written in (
-        elements.text("AcquisitionDateTime") or frame,
-        *(elements.text(kind + "Date") + elements.text(kind + "Time") if elements.text(kind + "Date") else ""
-          for kind in ("Acquisition", "Content", "Series")),
-    ):  # fmt: skip
-        parts = _DATETIME.match(written.replace(":", ""))
-        # A date alone would put the series at midnight, before all others.
-        if parts is None or parts.group(2) is None:
-            continue
-        day, hour, minute, second, fraction = parts.groups(default="")
-        text = f"{day}{hour}{minute or '00'}{min(int(second or 0), 59):02d}{(fraction or '.0'):0<7}"
-        try:
-            return datetime.strptime(text, "%Y%m%d%H%M%S.%f").isoformat()
-        except ValueError:
-            continue  # an impossible date: the next source may be right
-    return ""
 
 
 def _tile(pixels_along: int | None, found: Slices) -> int | None:
