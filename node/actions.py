@@ -16,7 +16,7 @@ from node.inputs import digest_inputs
 from node.ledger import open_deliveries
 from node.quality import records
 from node.settings import Settings
-from node.states import WORKING, State, TransitionError, move
+from node.states import WORKING, State, TransitionError, Trigger, move
 from node.tables import Study, now
 
 
@@ -59,9 +59,9 @@ def retry(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
             if study.missing:
                 lacking = "; ".join(study.missing)
                 raise TransitionError(f"study {study.key} lacks {lacking}: send it, or force the study")
-            enqueue(session, study, starter, "retried by a person", person())
+            enqueue(session, study, starter, Trigger.RETRIED, "retried by a person", person())
             return f"run {study.run}"
-        move(session, study, State.QUEUED, "retried by a person, from where it stopped", person())
+        move(session, study, Trigger.RETRIED, "retried by a person, from where it stopped", person())
         if status == FINISHED:
             return _deliver_again(session, study, settings, starter)
     # Outside the transaction: the engine writes through a connection of its own (engine note 5).
@@ -73,7 +73,7 @@ def cancel(engine: Engine, name: str, starter: WorkStarter) -> None:
     """Stop the study where it is. Raises UnknownStudyError, or TransitionError when it is finished."""
     with writing(engine) as session:
         study = find(session, name)
-        move(session, study, State.CANCELLED, "cancelled by a person", person())
+        move(session, study, Trigger.CANCELLED, "cancelled by a person", person())
         run = workflow_id(study)
     starter.cancel(run)
 
@@ -87,7 +87,7 @@ def force(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
         study = find(session, name)
         _refuse_what_cannot_begin(session, study, settings)
         lacking = "; ".join(study.missing) or "nothing"
-        enqueue(session, study, starter, f"forced by a person; lacking: {lacking}", person())
+        enqueue(session, study, starter, Trigger.FORCED, f"forced by a person; lacking: {lacking}", person())
         return f"run {study.run}"
 
 
@@ -108,7 +108,7 @@ def accept(engine: Engine, name: str, because: str, starter: WorkStarter) -> str
             raise TransitionError(f"instances of study {study.key} came after it was rejected: retry it first")
         check.accepted_by, check.accepted_because, check.accepted = person(), because.strip(), now()
         why = f"accepted by a person: {because.strip()}; rejected because: {'; '.join(check.reasons)}"
-        move(session, study, State.QUEUED, why, person())
+        move(session, study, Trigger.ACCEPTED, why, person())
         run = workflow_id(study)
     starter.resume(run)
     return "from quality control on"
@@ -129,7 +129,7 @@ def _refuse_what_cannot_begin(session: Session, study: Study, settings: Settings
 
 def _deliver_again(session: Session, study: Study, settings: Settings, starter: WorkStarter) -> str:
     """The result is made; what is still open goes out again. With nothing open, one look finds that out."""
-    move(session, study, State.DELIVERING, "the result is made", person())
+    move(session, study, Trigger.DELIVER, "the result is made", person())
     open_places = {row.destination for row in session.scalars(open_deliveries(study))}
     places = [place.name for place in settings.destination if place.name in open_places]
     for place in places or [settings.destination[0].name]:

@@ -25,7 +25,7 @@ from node.inputs import digest_inputs
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.settings import Settings
-from node.states import COLLECTING, State, move
+from node.states import COLLECTING, State, Trigger, move
 from node.tables import Event, Instance, Series, Study, now
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Collector:
                 study = session.get_one(Study, study_id)
                 study.unjudged = False
                 if State(study.state) in COLLECTING:
-                    move(session, study, State.FAILED, f"cannot be judged: {type(error).__name__}: {error}")
+                    move(session, study, Trigger.FAILED, f"cannot be judged: {type(error).__name__}: {error}")
 
     def _is_open(self, study_id: int) -> bool:
         with Session(self._engine) as session:
@@ -120,11 +120,11 @@ class Collector:
         settled = said_so or quiet >= completeness.quiet_seconds
         gave_up = quiet >= completeness.give_up_seconds
         if study.held and settled:
-            move(session, study, State.FAILED, "; ".join(study.held))
+            move(session, study, Trigger.FAILED, "; ".join(study.held))
         elif not study.missing and settled and (gave_up or not study.missing_optional):
-            enqueue(session, study, self._starter, "every required role is there, no slice missing")
+            enqueue(session, study, self._starter, Trigger.COMPLETE, "every required role is there, no slice missing")
         elif study.missing and gave_up:
-            move(session, study, State.INCOMPLETE, "; ".join(study.missing))
+            move(session, study, Trigger.GAVE_UP_WAITING, "; ".join(study.missing))
 
 
 def judge(session: Session, study: Study, settings: Settings) -> None:
@@ -179,12 +179,14 @@ def study_facts(study: Study) -> list[SeriesFacts]:
     ]
 
 
-def enqueue(session: Session, study: Study, starter: WorkStarter, why: str, who: str = "node") -> None:
+def enqueue(
+    session: Session, study: Study, starter: WorkStarter, on: Trigger, why: str, who: str = "node"
+) -> None:
     """Begin a new run over what the study holds now, in the caller's transaction."""
     study.run += 1
     study.unjudged = False
     study.inputs_digest = digest_inputs(study)
-    move(session, study, State.QUEUED, why, who)
+    move(session, study, on, why, who)
     session.flush()
     starter.process(session, study)
 

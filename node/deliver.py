@@ -24,7 +24,7 @@ from node.outbox import FolderSender
 from node.scu import Peer, StorageScu
 from node.sender import NotOfferedError, Outgoing, RefusedError, Sender, SendError, Whereabouts
 from node.settings import Destination, DicomWebDestination, DimseDestination, Settings, Source
-from node.states import State, move
+from node.states import State, Trigger, move
 from node.stow import StowSender
 from node.tables import Delivery, DerivedSeriesRow, Event, Study
 
@@ -158,7 +158,7 @@ class Deliverer:
             study = session.get_one(Study, study_id)
             waited = sum(patience.backoff(earlier) for earlier in range(1, number))
             if waited > patience.give_up_hours * 3600:
-                move(session, study, State.FAILED, f"{what} {destination}: {problem}; retry when it is back")
+                move(session, study, Trigger.FAILED, f"{what} {destination}: {problem}; retry when it is back")
                 return GIVEN_UP
             why = f"attempt {number}: {problem}; next in {patience.backoff(number):g} s"
             log.warning("study %s to %s: %s", study.key, destination, why)

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, Select, select
 
 from node.database import writing
 from node.settings import Settings
-from node.states import State, move
+from node.states import State, Trigger, move
 from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def finish(settings: Settings, engine: Engine, study_id: int) -> None:
         why = f"the virtual series is at {'; '.join(_places(study))}"
         if still_open:
             why += f"; no longer configured and left out: {', '.join(sorted(still_open))}"
-        move(session, study, State.DELIVERED, why)
+        move(session, study, Trigger.DELIVERED, why)
 
 
 def _places(study: Study) -> list[str]:

@@ -21,7 +21,7 @@ from node.database import open_database, ready, writing
 from node.deliver import Deliverer
 from node.receive import Receiver
 from node.settings import Settings
-from node.states import WORKING, State, move
+from node.states import WORKING, Trigger, move
 from node.tables import Study
 from node.worker import Worker
 from node.workflow import Steps, register
@@ -86,7 +86,7 @@ def close_the_dead(engine: Engine, starter: durable.WorkStarter) -> None:
                 status = starter.status(durable.workflow_id(study))
                 why = f"its workflow ended as {status} while the study was {study.state}: interrupted too often"
                 remedy = f"look at the log, then `quarterdose studies retry {study.key}`"
-                move(session, study, State.FAILED, f"{why}; {remedy}")
+                move(session, study, Trigger.FAILED, f"{why}; {remedy}")
 
 
 def _gave_up(study: Study, starter: durable.WorkStarter) -> bool:

@@ -20,7 +20,7 @@ from node.engine import deliveries_to, workflow_id
 from node.errors import CancelledError, StudyError
 from node.quality import records
 from node.settings import Settings
-from node.states import State, move
+from node.states import State, Trigger, move
 from node.tables import Study
 from node.worker import Worker, WorkerDiedError
 
@@ -36,9 +36,9 @@ class Steps:
     worker: Worker
     deliverer: Deliverer
 
-    def numeric(self, study_id: int, state: State, step: str) -> None:
-        """Bring the study into ``state`` and do the numeric step of that name."""
-        self._enter(study_id, state, f"{step} has begun")
+    def numeric(self, study_id: int, on: Trigger, step: str) -> None:
+        """Bring the study into the state of the numeric step of that name, and do it."""
+        self._enter(study_id, on, f"{step} has begun")
         self.worker.run(step, study_id, lambda: self._state(study_id) is State.CANCELLED)
 
     def begin_delivery(self, study_id: int) -> list[list[str]]:
@@ -48,7 +48,7 @@ class Steps:
             run = workflow_id(study)
             if not any(series.inputs_digest == study.inputs_digest for series in study.derived):
                 raise StudyError("there is nothing to deliver: no derived series of this run; retry the study")
-        self._enter(study_id, State.DELIVERING, "derived series are ready")
+        self._enter(study_id, Trigger.DELIVER, "derived series are ready")
         return [[place.name, f"{run}-deliver-{place.name}-0"] for place in self.settings.destination]
 
     def send(self, study_id: int, destination: str, attempt: int) -> str:
@@ -61,16 +61,16 @@ class Steps:
             study = session.get_one(Study, study_id)
             log.error("study %s failed: %s", study.key, reason)
             if State(study.state) is State.CHECKING and records.is_rejected(records.latest(session, study)):
-                move(session, study, State.REJECTED, reason)
+                move(session, study, Trigger.REJECTED, reason)
             elif State(study.state) is not State.CANCELLED:
-                move(session, study, State.FAILED, reason)
+                move(session, study, Trigger.FAILED, reason)
 
-    def _enter(self, study_id: int, state: State, why: str) -> None:
+    def _enter(self, study_id: int, on: Trigger, why: str) -> None:
         with writing(self.engine) as session:
             study = session.get_one(Study, study_id)
             if State(study.state) is State.CANCELLED:
                 raise CancelledError("cancelled before this step")
-            move(session, study, state, why)
+            move(session, study, on, why)
 
     def _state(self, study_id: int) -> State:
         with Session(self.engine) as session:
@@ -80,18 +80,18 @@ class Steps:
 def register(steps: Steps) -> None:
     """Make the two workflows known to the engine. To be called once, before it is launched."""
 
-    def numeric(study: int, state: State, step: str) -> None:
-        DBOS.run_step(_numeric_step(step), steps.numeric, study, state, step)
+    def numeric(study: int, on: Trigger, step: str) -> None:
+        DBOS.run_step(_numeric_step(step), steps.numeric, study, on, step)
 
     @DBOS.workflow(name="process_study", max_recovery_attempts=steps.settings.work.recovery_attempts)
     def process_study(study: int) -> None:
         try:
-            numeric(study, State.CONVERTING, "convert")
-            numeric(study, State.PREPARING, "prepare")
+            numeric(study, Trigger.CONVERT, "convert")
+            numeric(study, Trigger.PREPARE, "prepare")
             if DBOS.patch("check"):  # what an earlier version began goes on without
-                numeric(study, State.CHECKING, "check")
-            numeric(study, State.SYNTHESISING, "synthesise")
-            numeric(study, State.DERIVING, "derive")
+                numeric(study, Trigger.CHECK, "check")
+            numeric(study, Trigger.SYNTHESISE, "synthesise")
+            numeric(study, Trigger.DERIVE, "derive")
             deliveries = DBOS.run_step({"name": "begin_delivery"}, steps.begin_delivery, study)
         except Exception as error:
             DBOS.run_step({"name": "fail"}, steps.fail, study, reason_of(error))

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from node.files import safe_name
 from node.receive.header_scan import Identity
-from node.states import State, move
+from node.states import State, Trigger, move
 from node.tables import Event, Instance, Series, Study, now
 
 log = logging.getLogger(__name__)
@@ -198,5 +198,5 @@ def _replace(
 
 def _resume(connection: Connection, study_id: int, sender: str) -> None:
     with Session(connection) as session:
-        move(session, session.get_one(Study, study_id), State.RECEIVING, "a late instance arrived", sender)
+        move(session, session.get_one(Study, study_id), Trigger.ARRIVED, "a late instance arrived", sender)
         session.flush()
