@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from node.quality.rules import QualityRules
 from node.roles.rules import RoleRules
+from node.routing.rules import Rule, check_rules
 from preprocessing.role import Role
 
 DEFAULT_CONFIG = "config.toml"
@@ -225,6 +226,7 @@ class Settings(_Table):
     source: tuple[Source, ...]
     retrieval: RetrievalSettings
     destination: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(min_length=1)
+    rule: tuple[Rule, ...] = ()
 
     @model_validator(mode="after")
     def _unique_destinations(self) -> Settings:
@@ -232,6 +234,11 @@ class Settings(_Table):
             names = [place.name for place in places]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind} share a name: {', '.join(names)}; each needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_fit_together(self) -> Settings:
+        check_rules(self.rule, {place.name for place in self.destination})
         return self
 
     @property
@@ -256,20 +263,42 @@ def load_settings(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(raw)
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: " + "; ".join(_explain(line) for line in error.errors())) from error
+        raise ConfigurationError(f"{path}: " + "; ".join(_explain(line, raw) for line in error.errors())) from error
     node = settings.node.model_copy(update={"data": (path.parent / settings.node.data).resolve()})
-    folder = str((path.parent / settings.model.folder).resolve()) if settings.model.folder else ""
-    model = settings.model.model_copy(update={"folder": folder})
-    return settings.model_copy(update={"node": node, "model": model})
+    model = settings.model.model_copy(update={"folder": _beside(path, settings.model.folder)})
+    rules = tuple(rule.model_copy(update={"model": _beside(path, rule.model)}) for rule in settings.rule)
+    return settings.model_copy(update={"node": node, "model": model, "rule": rules})
 
 
-def _explain(line: object) -> str:
+def _beside(path: Path, folder: str) -> str:
+    """A folder as the configuration names it, from where that file lies; empty stays empty."""
+    return str((path.parent / folder).resolve()) if folder else ""
+
+
+def _key(places: tuple[str | int, ...], raw: object) -> str:
+    """Where an error lies; of several tables one that has a name goes by it: rule "night".modality."""
+    key = ""
+    for place in places:
+        if isinstance(place, int) and isinstance(raw, list):
+            raw = raw[place]
+            name = raw.get("name") if isinstance(raw, dict) else None
+            key += f' "{name}"' if isinstance(name, str) else f".{place}"
+            continue
+        if isinstance(raw, dict):
+            raw = raw.get(place, raw)  # pydantic also names the kind of a destination, which is no key
+        key += f".{place}"
+    return key.removeprefix(".") or "the file"
+
+
+def _explain(line: object, raw: object) -> str:
     assert isinstance(line, dict)  # noqa: S101 - pydantic's documented error shape
-    key = ".".join(str(part) for part in line["loc"]) or "the file"
+    key, message = _key(line["loc"], raw), line["msg"].removeprefix("Value error, ")
     if line["type"] == "missing":
         return f"{key} is missing; the shipped {DEFAULT_CONFIG} holds every key with its meaning"
     if line["type"] == "extra_forbidden":
         return f"{key} is not a key of ours; look for a misspelling against the shipped {DEFAULT_CONFIG}"
     if line["type"].startswith("union_tag"):
         return f'{key}.kind must be "dimse", "dicomweb" or "folder"; docs/delivering.md shows each'
-    return f"{key} = {line['input']!r}: {line['msg'].removeprefix('Value error, ')}"
+    if isinstance(line["input"], dict):  # a whole table: the message names what is wrong in it
+        return f"{key}: {message}"
+    return f"{key} = {line['input']!r}: {message}"

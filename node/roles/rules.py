@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
-def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+def ordered(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] > limits[1]:
         raise ValueError(f"a range needs its smaller number first, got [{limits[0]:g}, {limits[1]:g}]")
     return limits
@@ -27,7 +27,7 @@ def _compiles(pattern: str) -> str:
     return pattern
 
 
-Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+Range = Annotated[tuple[float, float], AfterValidator(ordered)]
 Pattern = Annotated[str, AfterValidator(_compiles)]
 Words = tuple[str, ...]
 
