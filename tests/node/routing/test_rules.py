@@ -24,7 +24,7 @@ def load(config: Path, rules: str) -> Settings:
         (f'[[rule]]\nname = "night"\nmodalty = "MR"\n{REST}', 'rule "night".modalty is not a key of ours'),
         (f'[[rule]]\nname = "night"\nmodality = "("\n{REST}', """rule "night".modality = '(': '(' is not a regular"""),
         (f'[[rule]]\nname = "night"\ndose = [0.3, 0.1]\n{REST}', 'rule "night".dose = [0.3, 0.1]: a range needs'),
-        (f'[[rule]]\nname = "night"\nage = [18, 3]\n{REST}', "a range needsaller number first"),
+        (f'[[rule]]\nname = "night"\nage = [18, 3]\n{REST}', "a range needs its smaller number first"),
         (f'[[rule]]\nname = "night"\nage = [0, 3.5]\n{REST}', 'rule "night".age.1 = 3.5'),
         (f'[[rule]]\nname = "night"\nroles = ["t2"]\n{REST}', """rule "night".roles.0 = 't2'"""),
         (f'[[rule]]\nname = "night"\ntime_of_day = ["19:00", "7:00"]\n{REST}', """.time_of_day.1 = '7:00'"""),
