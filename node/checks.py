@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import shutil
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +13,18 @@ from pathlib import Path
 
 from node.database import current_revision, newest_revision, open_database
 from node.deliver import peer_of
+from node.receive.tls import client_context, server_context, valid_until
 from node.scu import Peer, echo
 from node.sender import NotOfferedError, SendError, Whereabouts
-from node.settings import Destination, DicomWebDestination, DimseDestination, FolderDestination, Settings
+from node.settings import (
+    ConfigurationError,
+    Destination,
+    DicomWebDestination,
+    DimseDestination,
+    FolderDestination,
+    ReceiverTlsSettings,
+    Settings,
+)
 from node.stow import StowSender
 
 _ENOUGH_DISK_BYTES = 5 * 1024**3  # some twenty studies with their intermediate files
@@ -39,15 +49,20 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _try("database", lambda: _database(settings))
     yield _try("brain extraction weights", _brain_weights)
     yield _try("synthesis weights", lambda: _synthesis_weights(settings))
-    yield _try("receiver", lambda: _receiver(settings))
+    yield check_receiver(settings)
     for destination in settings.destination:
         yield _try(f"destination {destination.name}", partial(_destination, destination, settings))
+
+
+def check_receiver(settings: Settings) -> Finding:
+    """Whether its address can be had, or a node listens there; with TLS, whether its files can be used today."""
+    return _try("receiver", lambda: _receiver(settings))
 
 
 def _try(what: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, look())
-    except (OSError, RuntimeError, SendError, ValueError) as error:
+    except (ConfigurationError, OSError, RuntimeError, SendError, ValueError) as error:
         return Finding(what, False, str(error))
 
 
@@ -92,16 +107,32 @@ def _synthesis_weights(settings: Settings) -> str:
 
 
 def _receiver(settings: Settings) -> str:
-    host, port = settings.receiver.host, settings.receiver.port
+    host, port, tls = settings.receiver.host, settings.receiver.port, settings.receiver.tls
+    secured = ""
+    if tls is not None:
+        server_context(tls)
+        secured = f"; TLS, certificate valid until {valid_until(tls):%Y-%m-%d}"
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-            return f"{settings.node.ae_title}@{host}:{port} is free"
+            return f"{settings.node.ae_title}@{host}:{port} is free{secured}"
         except OSError:
+            if tls is not None:
+                return f"{_shows_our_certificate(host, port, tls)}{secured}"
             known = settings.receiver.calling_ae_titles
             ours = known[0].partition("@")[0] if known else "CHECK"
             return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
+
+
+def _shows_our_certificate(host: str, port: int, tls: ReceiverTlsSettings) -> str:
+    """Whoever listens has our certificate's key. Ours need not be one that callers may show: nothing is asked."""
+    with socket.create_connection((host, port), timeout=5.0) as connection:
+        try:
+            client_context(tls).wrap_socket(connection).close()
+        except ssl.SSLError as error:
+            raise OSError(f"{host}:{port} is taken by something that does not show our certificate: {error}") from error
+    return "a node with our certificate listens already"
 
 
 def _destination(destination: Destination, settings: Settings) -> str:

@@ -7,10 +7,21 @@ from __future__ import annotations
 
 import re
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from node.quality.rules import QualityRules
 from node.roles.rules import RoleRules
@@ -21,13 +32,22 @@ DEFAULT_CONFIG = "config.toml"
 
 # DICOM PS3.5 section 6.2, VR AE: at most 16 characters, no backslash or control character, not all spaces.
 AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
-# An AE title, or an AE title and the one address it may call from: "PACS@10.0.0.5".
+# An AE title, or an AE title and the one address it may call from: "PACS@10.0.0.5", "PACS@fd00::5".
 Caller = Annotated[
     str, StringConstraints(pattern=r"^[!-?A-\[\]-~](?:[ -?A-\[\]-~]{0,14}[!-?A-\[\]-~])?(?:@[0-9A-Za-z.:-]+)?$")
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 DestinationName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+
+
+def _beside_the_configuration(path: str, info: ValidationInfo) -> str:
+    """A relative file is taken from where config.toml lies; an empty one is none."""
+    folder = (info.context or {}).get("folder")
+    return str((folder / path).resolve()) if folder is not None and path else path
+
+
+File = Annotated[str, AfterValidator(_beside_the_configuration)]
 
 REQUIRABLE = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
 
@@ -48,6 +68,21 @@ class NodeSettings(_Table):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
 
 
+class ReceiverTlsSettings(_Table):
+    """[receiver.tls]: who we are, and whose certificates callers may or must show (PEM files)."""
+
+    certificate: Annotated[File, Field(min_length=1)]
+    key: File
+    certificate_authority: File
+    require_client_certificate: bool
+
+    @model_validator(mode="after")
+    def _somebody_vouches(self) -> ReceiverTlsSettings:
+        if self.require_client_certificate and not self.certificate_authority:
+            raise ValueError("require_client_certificate needs a certificate_authority that has signed the callers'")
+        return self
+
+
 class ReceiverSettings(_Table):
     """[receiver]: the Storage SCP."""
 
@@ -62,6 +97,19 @@ class ReceiverSettings(_Table):
     request_timeout_seconds: Annotated[float, Field(gt=0)]
     minimum_free_gb: Annotated[float, Field(ge=0)]
     fast_lane: bool
+    tls: ReceiverTlsSettings | None = None
+
+    @field_validator("calling_ae_titles")
+    @classmethod
+    def _addresses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            title, at, address = value.partition("@")
+            try:
+                _ = ip_address(address) if at else None
+            except ValueError:
+                why = f"{address!r} is no IP address; names are not looked up"
+                raise ValueError(f"{why}, write {title}@10.0.0.5 or {title}@fd00::5") from None
+        return values
 
     @field_validator("extra_sop_classes")
     @classmethod
@@ -80,6 +128,7 @@ class CompletenessSettings(_Table):
     quiet_seconds: Seconds
     give_up_seconds: Seconds
     on_association_close: bool
+    late_instances: Literal["process", "note"]
 
     @field_validator("required", "optional")
     @classmethod
@@ -115,9 +164,9 @@ class DerivedSettings(_Table):
 class TlsSettings(_Table):
     """[destination.tls]: whom we trust, and who we are (PEM files)."""
 
-    certificate_authority: str = Field(min_length=1)
-    certificate: str
-    key: str
+    certificate_authority: Annotated[File, Field(min_length=1)]
+    certificate: File
+    key: File
 
 
 class DimseDestination(_Table):
@@ -261,7 +310,7 @@ def load_settings(path: Path) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
     try:
-        settings = Settings.model_validate(raw)
+        settings = Settings.model_validate(raw, context={"folder": path.parent})
     except ValidationError as error:
         raise ConfigurationError(f"{path}: " + "; ".join(_explain(line, raw) for line in error.errors())) from error
     node = settings.node.model_copy(update={"data": (path.parent / settings.node.data).resolve()})

@@ -12,6 +12,7 @@ from rich.progress import track
 
 from node.cli.options import DEFAULT, Config
 from node.deliver import peer_of
+from node.receive.tls import client_context
 from node.scu import Peer, StorageScu
 from node.scu import echo as echo_peer
 from node.sender import Outgoing, SendError
@@ -70,7 +71,9 @@ def _peer(config: Path, to: str, calling: str) -> Peer:
     if parsed:
         return Peer(parsed["ae"], parsed["host"].strip("[]"), int(parsed["port"]), ours)
     if to == "node":
-        return Peer(settings.node.ae_title, settings.receiver.host, settings.receiver.port, ours)
+        receiver = settings.receiver
+        tls = None if receiver.tls is None else client_context(receiver.tls)
+        return Peer(settings.node.ae_title, receiver.host, receiver.port, ours, tls=tls)
     for destination in settings.destination:
         if destination.name == to and isinstance(destination, DimseDestination):
             return peer_of(destination, ours, 30.0)

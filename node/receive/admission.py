@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from pynetdicom.association import Association
 
@@ -60,7 +61,7 @@ class Admission:
             why = f"called AE title {called!r}, but this node is {self._node.ae_title!r}"
             return Refusal(PERMANENT, _BY_USER, 7, why)
         callers = self._receiver.calling_ae_titles
-        if calling in callers or f"{calling}@{address}" in callers:
+        if any(_is(calling, address, caller) for caller in callers):
             return None
         why = f"calling AE title {calling!r} at {address}: this node takes from {', '.join(callers)}"
         return Refusal(PERMANENT, _BY_USER, 3, f"{why} (receiver.calling_ae_titles)")
@@ -75,3 +76,9 @@ class Admission:
             why = f"{calling!r} has {of_peer} associations already (receiver.maximum_associations_per_peer)"
             return Refusal(TRANSIENT, _BY_PRESENTATION, 2, why)
         return None
+
+
+def _is(calling: str, address: str, caller: str) -> bool:
+    """Whether an entry of calling_ae_titles means this caller: "PACS", or "PACS@address"."""
+    title, at, only_from = caller.partition("@")
+    return title == calling and (not at or ip_address(only_from) == ip_address(address.partition("%")[0]))

@@ -24,6 +24,7 @@ from node.receive.command import StoreRequest
 from node.receive.lane import Lane, sender_of
 from node.receive.server import Server
 from node.receive.store import Store
+from node.receive.tls import server_context
 from node.settings import Settings
 from node.tables import Event
 
@@ -66,12 +67,15 @@ class Receiver:
         self._ae = self._application_entity()
 
     def start(self) -> None:
-        """Listen; returns at once. Raises OSError when the address cannot be had."""
+        """Listen; returns at once. Raises OSError when the address cannot be had, ConfigurationError when the files of
+        its TLS cannot be used."""
         receiver = self._settings.receiver
         server = Server(
             self._ae, (receiver.host, receiver.port), list(self._handlers()),
             lane=self._lane if receiver.fast_lane else None,
             most=self._admission.most_connections, timeout_seconds=receiver.network_timeout_seconds,
+            request_seconds=receiver.request_timeout_seconds,
+            tls=None if receiver.tls is None else server_context(receiver.tls),
         )  # fmt: skip
         server.start()
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from ipaddress import IPv6Address
 from typing import Any
 
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AddressInformation, AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from node.receive.fast_lane import FastLaneAssociation
 from node.receive.lane import Lane
@@ -24,10 +28,36 @@ class Connection(RequestHandler):  # type: ignore[misc] # pynetdicom is not type
     """One accepted connection, in a thread of its own, made into an association."""
 
     server: Server
+    request: socket.socket
 
     def handle(self) -> None:
+        if self.server.tls is not None:
+            with self.server.greeting():
+                secured = self._secure(self.server.tls)
+            if not secured:
+                return
         self.request.settimeout(self.server.timeout_seconds)
         super().handle()
+
+    @property
+    def remote(self) -> AddressInformation:
+        """The caller's address; one of IPv4 is written so, though an IPv6 socket listens for both."""
+        host, port, *_ = self.client_address
+        mapped = IPv6Address(host.partition("%")[0]).ipv4_mapped if ":" in host else None
+        return AddressInformation(str(mapped), port) if mapped else AddressInformation.from_tuple(self.client_address)
+
+    def _secure(self, tls: ssl.SSLContext) -> bool:
+        """The TLS handshake, which has to be done as a whole within the time for a request."""
+        try:
+            self.request.settimeout(self.server.request_seconds)
+            self.request = tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            self.request.do_handshake()
+        except OSError as error:
+            why = error.reason if isinstance(error, ssl.SSLError) and error.reason else error
+            log.info("%s: no TLS connection: %s", self.client_address[0], why)
+            self.request.close()
+            return False
+        return True
 
     def _create_association(self) -> Association:
         if self.server.lane is None:
@@ -51,18 +81,23 @@ class Connection(RequestHandler):  # type: ignore[misc] # pynetdicom is not type
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is not typed
-    """``lane``: what serves associations; None leaves them to pynetdicom. ``most``: connections at once."""
+    """``lane``: what serves associations; None leaves them to pynetdicom. ``most``: connections at once.
+    ``request_seconds``: for a TLS handshake, with ``tls``."""
 
     request_queue_size = 128
     daemon_threads = True
 
     def __init__(
         self, ae: ApplicationEntity, address: Any, handlers: list[Any], *, lane: Lane | None, most: int,
-        timeout_seconds: float,
+        timeout_seconds: float, request_seconds: float, tls: ssl.SSLContext | None = None,
     ) -> None:
         self.lane = lane
         self.timeout_seconds = timeout_seconds
+        self.request_seconds = request_seconds
+        self.tls = tls
         self._most = most
+        self._greeting = 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, args=(_LOOK_SECONDS,), name="listener", daemon=True)
         super().__init__(
             ae, address, ae.ae_title, ae.supported_contexts, evt_handlers=handlers, request_handler=Connection
@@ -74,10 +109,21 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is n
 
     def verify_request(self, request: socket.socket, client_address: Any) -> bool:
         """Whether there is room for one more connection."""
-        if len(self.active_associations) < self._most:
+        if len(self.active_associations) + self._greeting < self._most:
             return True
         log.warning("%s: connection closed, there are %d already", client_address[0], self._most)
         return False
+
+    @contextmanager
+    def greeting(self) -> Iterator[None]:
+        """A connection that is no association yet, and counts as one all the same."""
+        with self._lock:
+            self._greeting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._greeting -= 1
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.exception("a connection from %s could not be served", client_address[0])

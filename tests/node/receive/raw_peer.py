@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from typing import Self
 
@@ -77,8 +78,10 @@ def command_elements(content: bytes) -> dict[int, bytes]:
 class RawPeer:
     """One connection. ``receive`` gives (PDU type, content), or (0, b"") when the other side has closed or reset it."""
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection((host, port), timeout=20)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=host)
 
     def __enter__(self) -> Self:
         return self
