@@ -21,7 +21,7 @@ from node.database import writing
 from node.engine import WorkStarter
 from node.files import DataFolder
 from node.header.instance import HeaderError, InstanceHeader, scan
-from node.inputs import digest_inputs
+from node.inputs import changed_roles, freeze
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.settings import Settings
@@ -34,7 +34,7 @@ _LOOK_EVERY_SECONDS = 1.0
 
 
 class Collector:
-    """Looks at the studies that are being received, once a second and whenever an association closes."""
+    """Looks at the studies that something has come for, once a second and whenever an association closes."""
 
     def __init__(
         self, settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations
@@ -94,8 +94,11 @@ class Collector:
             with writing(self._engine) as session:
                 study = session.get_one(Study, study_id)
                 study.unjudged = False
+                why = f"cannot be judged: {type(error).__name__}: {error}"
                 if State(study.state) in COLLECTING:
-                    move(session, study, Trigger.FAILED, f"cannot be judged: {type(error).__name__}: {error}")
+                    move(session, study, Trigger.FAILED, why)
+                else:
+                    _note(session, study, f"late instances {why}")
 
     def _is_open(self, study_id: int) -> bool:
         with Session(self._engine) as session:
@@ -106,12 +109,25 @@ class Collector:
             return
         if study.unjudged:
             study.unjudged = False
-            if State(study.state) not in COLLECTING:
-                _note_late(session, study)
-                return
+            was_held = bool(study.held)
             judge(session, study, self._settings)
+            if State(study.state) not in COLLECTING:
+                self._take_late(session, study, was_held)
         if State(study.state) in COLLECTING:
             self._decide(session, study)
+
+    def _take_late(self, session: Session, study: Study, was_held: bool) -> None:
+        """Something has come for a study that was complete. What changes nothing is noted; what does begins its
+        collecting anew, and with it a new version of the result, unless a person or the configuration says otherwise.
+        """
+        news = _news(session, study, was_held)
+        if not news:
+            _note(session, study, "they change nothing that the result is made of")
+        elif State(study.state) is State.CANCELLED or self._settings.completeness.late_instances == "note":
+            _note(session, study, f"{news}; `quarterdose studies retry {study.key}` takes them in")
+        else:
+            log.warning("study %s: late instances while it was %s: %s", study.key, study.state, news)
+            move(session, study, Trigger.LATE, f"late instances: {news}")
 
     def _decide(self, session: Session, study: Study) -> None:
         completeness = self._settings.completeness
@@ -170,13 +186,13 @@ _HEADERS_AT_ONCE = 50
 
 def study_facts(study: Study) -> list[SeriesFacts]:
     """What is known of each series, from the headers of its current instances."""
-    return [
-        SeriesFacts.of(
-            [InstanceHeader.from_json(instance.header) for instance in series.instances if instance.current],
-            ae_title=series.instances[-1].sender.partition("@")[0],
-        )
-        for series in study.series
-    ]
+    return [series_facts([instance for instance in series.instances if instance.current]) for series in study.series]
+
+
+def series_facts(instances: Sequence[Instance]) -> SeriesFacts:
+    """What is known of one series from the headers of these instances."""
+    headers = [InstanceHeader.from_json(instance.header) for instance in instances]
+    return SeriesFacts.of(headers, ae_title=instances[-1].sender.partition("@")[0])
 
 
 def enqueue(
@@ -185,13 +201,26 @@ def enqueue(
     """Begin a new run over what the study holds now, in the caller's transaction."""
     study.run += 1
     study.unjudged = False
-    study.inputs_digest = digest_inputs(study)
+    freeze(session, study)
     move(session, study, on, why, who)
     session.flush()
     starter.process(session, study)
 
 
-def _note_late(session: Session, study: Study) -> None:
-    why = f"instances arrived while the study was {study.state}; `quarterdose studies retry {study.key}` takes them in"
-    log.warning("study %s: %s", study.key, why)
-    session.add(Event(study_id=study.id, who="node", what="late instances", why=why))
+def _news(session: Session, study: Study, was_held: bool) -> str:
+    """What late instances change about a study, in words; "" when its result would be the same."""
+    if study.held:
+        return "; ".join(study.held)
+    if study.run == 0 or was_held:
+        return "what kept it from being processed may be mended"
+    roles = changed_roles(session, study)
+    return f"there is something new of {', '.join(roles)}" if roles else ""
+
+
+def _note(session: Session, study: Study, why: str) -> None:
+    """An event, unless the same was said last: an association for each instance would say it hundreds of times."""
+    why = f"while the study was {study.state}: {why}"
+    last = session.scalar(select(Event).where(Event.study_id == study.id).order_by(Event.id.desc()).limit(1))
+    if last is None or (last.what, last.why) != ("late instances", why):
+        log.warning("study %s: late instances %s", study.key, why)
+        session.add(Event(study_id=study.id, who="node", what="late instances", why=why))

@@ -88,7 +88,8 @@ class Deliverer:
             if row.state == SENDING and _asks_after_crash(destination) and self._is_known_there(sender, row):
                 mark(self._engine, [row], CONFIRMED, "found at the destination after a crash", settled=settled)
                 continue
-            mark(self._engine, [row], SENDING)
+            if not mark(self._engine, [row], SENDING):
+                continue
             try:
                 sender.store(self._file(row))
             except RefusedError as error:
@@ -156,6 +157,8 @@ class Deliverer:
         patience = self._settings.delivery
         with writing(self._engine) as session:
             study = session.get_one(Study, study_id)
+            if State(study.state) is not State.DELIVERING:
+                return ""  # cancelled, or superseded, while it was sent
             waited = sum(patience.backoff(earlier) for earlier in range(1, number))
             if waited > patience.give_up_hours * 3600:
                 move(session, study, Trigger.FAILED, f"{what} {destination}: {problem}; retry when it is back")

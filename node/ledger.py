@@ -3,15 +3,17 @@
 QUEUED → SENDING → SENT → CONFIRMED (found there by a query) or COMMITTED (the destination has taken responsibility,
 storage commitment, PS3.4 Annex J). ``settled`` says when nothing more is asked of the row: at SENT where the
 configuration asks for no confirmation, else at CONFIRMED or COMMITTED. What a crash leaves at SENDING is in doubt.
+SUPERSEDED: a newer result stands for the study, and this one was not there yet; it is not sent any more.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import Engine, Select, select
+from sqlalchemy.orm import Session
 
 from node.database import writing
 from node.settings import Settings
@@ -21,6 +23,7 @@ from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
 log = logging.getLogger(__name__)
 
 QUEUED, SENDING, SENT, CONFIRMED, COMMITTED = "QUEUED", "SENDING", "SENT", "CONFIRMED", "COMMITTED"
+SUPERSEDED = "SUPERSEDED"
 ARRIVED = frozenset({SENT, CONFIRMED, COMMITTED})
 
 
@@ -32,6 +35,7 @@ def open_deliveries(study: Study, destination: str | None = None) -> Select[Deli
         .where(
             DerivedSeriesRow.study_id == study.id,
             DerivedSeriesRow.inputs_digest == study.inputs_digest,
+            DerivedSeriesRow.superseded_by.is_(None),
             Delivery.settled.is_(None),
         )
         .order_by(Delivery.id)
@@ -39,19 +43,64 @@ def open_deliveries(study: Study, destination: str | None = None) -> Select[Deli
     return query if destination is None else query.where(Delivery.destination == destination)
 
 
-def mark(engine: Engine, rows: Iterable[Delivery], state: str, note: str = "", settled: bool = False) -> None:
-    """Record how far these rows have come, with what there is to say about it."""
-    moment = now()
+def mark(engine: Engine, rows: Iterable[Delivery], state: str, note: str = "", settled: bool = False) -> bool:
+    """Record how far these rows have come, with what there is to say about it.
+
+    Returns whether all of them may go on: what has been superseded meanwhile is not sent (again).
+    """
+    moment, goes_on = now(), True
     with writing(engine) as session:
         for known in rows:
             row = session.get_one(Delivery, known.id)
+            superseded = row.state == SUPERSEDED
+            if superseded and state in (QUEUED, SENDING):
+                goes_on = False
+                continue
             row.attempts += state == SENDING and row.state != SENDING
             if state == SENT and row.state != SENT:
                 row.sent = moment
             if state in (QUEUED, SENDING):
                 row.sent = row.asked = row.transaction_uid = None
             row.state, row.error = state, note
-            row.settled = moment if settled else None
+            row.settled = moment if settled or superseded else None
+    return goes_on
+
+
+def supersede(session: Session, study: Study, made: Sequence[DerivedSeriesRow]) -> None:
+    """From now on these series stand for the study, and not what was made of other inputs or by other weights.
+
+    What is not at its destination yet of those others is not sent any more. Where one of these had been superseded
+    itself (the study holds again what it held before), it is to be delivered after all.
+    """
+    identity = {(row.inputs_digest, row.model_digest) for row in made}
+    for row in made:
+        row.superseded_by = None
+        for delivery in row.deliveries:
+            if delivery.state == SUPERSEDED:
+                delivery.state, delivery.error, delivery.settled = QUEUED, "", None
+    for row in study.derived:
+        if (row.inputs_digest, row.model_digest) in identity or row.superseded_by is not None:
+            continue
+        row.superseded_by = next((one.id for one in made if one.kind == row.kind), made[0].id)
+        newer = next(one.series_instance_uid for one in made if one.id == row.superseded_by)
+        unsent = _withdraw(row.deliveries)
+        why = f"{row.kind} {row.series_instance_uid} is superseded by {newer}"
+        if unsent:
+            why += f"; not sent any more to {', '.join(unsent)}"
+        log.info("study %s: %s", study.key, why)
+        session.add(Event(study_id=study.id, who="node", what="result superseded", why=why))
+
+
+def _withdraw(deliveries: Iterable[Delivery]) -> list[str]:
+    """Ask nothing more of these rows; returns the destinations that some of them had not reached."""
+    unsent = set()
+    for row in deliveries:
+        if row.settled is None and row.state not in ARRIVED:
+            doubt = "; it may be there: a newer result was made while it was sent" if row.state == SENDING else ""
+            row.state, row.error = SUPERSEDED, f"a newer result stands for the study{doubt}"
+            unsent.add(row.destination)
+        row.settled = row.settled or now()
+    return sorted(unsent)
 
 
 def remember_request(engine: Engine, rows: Iterable[Delivery], transaction_uid: str | None) -> None:
@@ -105,7 +154,7 @@ def _places(study: Study) -> list[str]:
     least: dict[str, int] = {}
     for series in study.derived:
         for row in series.deliveries:
-            if row.settled is not None and row.state in order:
+            if series.superseded_by is None and row.settled is not None and row.state in order:
                 least[row.destination] = min(least.get(row.destination, len(order)), order.index(row.state))
     return [f"{name} ({order[rank].lower()})" for name, rank in sorted(least.items())]
 

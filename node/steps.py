@@ -24,14 +24,14 @@ from sqlalchemy.orm import Session
 from model.card import CardError
 from model.store import Model, WeightsError, best_for
 from model.synthesise import synthesise as run_network
-from node.collect import study_facts
+from node.collect import series_facts
 from node.database import open_database, writing
 from node.derive.series import DerivedSeries, Provenance
 from node.derive.series import derive as make_series
 from node.errors import StudyError
 from node.files import DataFolder, Work, write_durably
-from node.inputs import digest_inputs
-from node.ledger import QUEUED
+from node.inputs import of_run
+from node.ledger import QUEUED, supersede
 from node.quality import records
 from node.quality.headers import header_measures
 from node.quality.verdict import Verdict, assess
@@ -50,6 +50,24 @@ from preprocessing.volume_file import load_volume, read_npz, save_volume, write_
 log = logging.getLogger(__name__)
 
 _PROGRESS_EVERY_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a step works on, read once when it begins: what arrives meanwhile is for a later run."""
+
+    study_id: int
+    number: int
+    inputs_digest: str
+    work: Work
+    files: dict[Role, list[Path]]
+
+    def study(self, session: Session) -> Study:
+        """The row that a result is written to. Raises StudyError when a later run has begun."""
+        study = session.get_one(Study, self.study_id)
+        if study.run != self.number:
+            raise StudyError("a later run has begun: this one's result would be out of date")
+        return study
 
 
 @dataclass
@@ -98,21 +116,21 @@ class Room:
 
 def convert(room: Room, study_id: int) -> None:
     """DICOM files to one volume per role; ADC from the scanner's map if there is one, else from the DWI."""
-    work, files = _work(room, study_id), _files_by_role(room, study_id)
+    run = _run(room, study_id)
     volumes: dict[Role, Volume] = {}
-    for done, (role, paths) in enumerate(files.items()):
-        room.progress(study_id, f"converting {role}", done / len(files))
+    for done, (role, paths) in enumerate(run.files.items()):
+        room.progress(study_id, f"converting {role}", done / len(run.files))
         try:
             converted = convert_series(paths)
             log.info("study %d: %s read by %s", study_id, role, converted.reader)
             volumes |= volumes_of(role, converted, has_adc=Role.ADC in volumes)
         except (ConversionError, AdcError) as error:
-            if role is Role.ADC and Role.DWI in files:
+            if role is Role.ADC and Role.DWI in run.files:
                 log.warning("study %d: the scanner's ADC map is not used, it is computed instead: %s", study_id, error)
                 continue
             raise StudyError(f"the {role} series cannot be converted: {error}") from error
     for role, volume in volumes.items():
-        save_volume(work.converted(role), volume)
+        save_volume(run.work.converted(role), volume)
 
 
 def prepare(room: Room, study_id: int) -> None:
@@ -136,15 +154,14 @@ def check(room: Room, study_id: int) -> None:
 
     Raises StudyError with the reasons, unless a person has accepted the study in spite of them.
     """
-    work = _work(room, study_id)
-    prepared = PreparedStudy.load(work.prepared)
+    run = _run(room, study_id)
+    work, prepared = run.work, PreparedStudy.load(run.work.prepared)
     room.progress(study_id, "measuring quality", 0.0)
     roles = [role for role in (*prepared.channels, Role.DWI) if work.converted(role).exists()]
     measures = measure({role: load_volume(work.converted(role)) for role in roles}, prepared)
     with writing(room.engine) as session:
-        study = session.get_one(Study, study_id)
-        roles_of = {series.series_instance_uid: series.role for series in study.series}
-        facts = {Role(role): one for one in study_facts(study) if (role := roles_of[one.uid]) is not None}
+        study = run.study(session)
+        facts = {Role(role): series_facts(instances) for role, instances in of_run(session, study).items()}
         assessment = assess((*header_measures(facts), *measures), room.settings.quality)
         rejected = records.is_rejected(records.record(session, study, assessment))
     if rejected:
@@ -181,7 +198,8 @@ def synthesise(room: Room, study_id: int) -> None:
 
 def derive(room: Room, study_id: int) -> None:
     """The virtual volume to DICOM series in the low-dose series' own space, and their rows in the delivery ledger."""
-    work, files = _work(room, study_id), _files_by_role(room, study_id)
+    run = _run(room, study_id)
+    work, files = run.work, run.files
     arrays, header = read_npz(work.synthesis)
     low_dose = load_volume(work.converted(Role.LOW_DOSE))
     virtual = native(
@@ -192,15 +210,19 @@ def derive(room: Room, study_id: int) -> None:
     with Session(room.engine) as session:
         study = session.get_one(Study, study_id)
         provenance = Provenance(
-            header["model_name"], header["model_digest"], version("quarterdose"), study.inputs_digest, roles,
+            header["model_name"], header["model_digest"], version("quarterdose"), run.inputs_digest, roles,
             _created(study, header), records.headline(records.latest(session, study)),
         )  # fmt: skip
     others: dict[Role, list[Path]] = {role: paths for role, paths in files.items() if role is not Role.LOW_DOSE}
     series = make_series(virtual, files[Role.LOW_DOSE], others, provenance, room.settings.derived.kinds)
     files_made = [_write_files(room, work, made) for made in series]  # before the rows: others wait for the write lock
     with writing(room.engine) as session:
-        for made, paths in zip(series, files_made, strict=True):
+        study = run.study(session)
+        rows = [
             _enter_in_ledger(room, session, study_id, made, paths, provenance)
+            for made, paths in zip(series, files_made, strict=True)
+        ]
+        supersede(session, study, rows)
 
 
 STEPS: dict[str, Callable[[Room, int], None]] = {
@@ -218,18 +240,17 @@ def _work(room: Room, study_id: int) -> Work:
         return room.folder.work(study.key, study.run)
 
 
-def _files_by_role(room: Room, study_id: int) -> dict[Role, list[Path]]:
-    """The current files of every series that is an input, in the network's channel order."""
+def _run(room: Room, study_id: int) -> _Run:
+    """The study's run, with the files of every series that is an input in the network's channel order."""
     with Session(room.engine) as session:
         study = session.get_one(Study, study_id)
-        if digest_inputs(study) != study.inputs_digest:
-            raise StudyError("instances arrived while it was worked on; `quarterdose studies retry` takes them in")
-        by_role = {series.role: series for series in study.series if series.role is not None}
-        return {
-            role: [room.folder.root / instance.path for instance in by_role[role].instances if instance.current]
+        inputs = of_run(session, study)
+        files = {
+            role: [room.folder.root / instance.path for instance in inputs[role]]
             for role in (*CHANNELS, Role.DWI)
-            if role in by_role
+            if role in inputs
         }
+        return _Run(study.id, study.run, study.inputs_digest, room.folder.work(study.key, study.run), files)
 
 
 def volumes_of(role: Role, converted: ConvertedSeries, *, has_adc: bool) -> dict[Role, Volume]:
@@ -269,7 +290,7 @@ def _write_files(room: Room, work: Work, made: DerivedSeries) -> list[str]:
 
 def _enter_in_ledger(
     room: Room, session: Session, study_id: int, made: DerivedSeries, places: list[str], provenance: Provenance
-) -> None:
+) -> DerivedSeriesRow:
     """Write the rows of a series whose files are there; rows already there are of an earlier try or identical run."""
     row = session.scalar(
         select(DerivedSeriesRow).where(DerivedSeriesRow.series_instance_uid == made.series_instance_uid)
@@ -292,3 +313,4 @@ def _enter_in_ledger(
                         path=place,
                     )
                 )  # fmt: skip
+    return row

@@ -35,7 +35,8 @@ class Table(DeclarativeBase):
     """Root of the mapped tables."""
 
     type_annotation_map: ClassVar = {
-        datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, list[dict[str, Any]]: JSON,
+        datetime: UtcDateTime, dict[str, Any]: JSON, dict[str, list[int]]: JSON, list[str]: JSON,
+        list[dict[str, Any]]: JSON,
     }  # fmt: skip
 
 
@@ -126,8 +127,22 @@ class Quarantined(Table):
     received: Mapped[datetime] = mapped_column(default=now)
 
 
+class Run(Table):
+    """One run of the workflow over a study: the instances (``Instance.id``) by role that it works on (node.inputs)."""
+
+    __tablename__ = "runs"
+    __table_args__ = (UniqueConstraint("study_id", "number"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    number: Mapped[int]
+    inputs_digest: Mapped[str]
+    inputs: Mapped[dict[str, list[int]]]
+    begun: Mapped[datetime] = mapped_column(default=now)
+
+
 class DerivedSeriesRow(Table):
-    """One series this node made of a study."""
+    """One series this node made of a study; ``superseded_by`` is the one that stands for the study instead."""
 
     __tablename__ = "derived_series"
 
@@ -138,6 +153,7 @@ class DerivedSeriesRow(Table):
     model_digest: Mapped[str]
     inputs_digest: Mapped[str]
     made: Mapped[datetime] = mapped_column(default=now)
+    superseded_by: Mapped[int | None] = mapped_column(ForeignKey("derived_series.id"))
 
     study: Mapped[Study] = relationship(back_populates="derived")
     deliveries: Mapped[list[Delivery]] = relationship(order_by="Delivery.id")

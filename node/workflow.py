@@ -20,7 +20,7 @@ from node.engine import deliveries_to, workflow_id
 from node.errors import CancelledError, StudyError
 from node.quality import records
 from node.settings import Settings
-from node.states import State, Trigger, move
+from node.states import WORKING, State, Trigger, move
 from node.tables import Study
 from node.worker import Worker, WorkerDiedError
 
@@ -36,52 +36,64 @@ class Steps:
     worker: Worker
     deliverer: Deliverer
 
-    def numeric(self, study_id: int, on: Trigger, step: str) -> None:
+    def numeric(self, run: str, study_id: int, on: Trigger, step: str) -> None:
         """Bring the study into the state of the numeric step of that name, and do it."""
-        self._enter(study_id, on, f"{step} has begun")
-        self.worker.run(step, study_id, lambda: self._state(study_id) is State.CANCELLED)
+        self._enter(run, study_id, on, f"{step} has begun")
+        self.worker.run(step, study_id, lambda: not self._goes_on(run, study_id))
 
-    def begin_delivery(self, study_id: int) -> list[list[str]]:
+    def begin_delivery(self, run: str, study_id: int) -> list[list[str]]:
         """Enter DELIVERING; returns (destination, identity of its series of attempts) pairs."""
         with Session(self.engine) as session:
             study = session.get_one(Study, study_id)
-            run = workflow_id(study)
             if not any(series.inputs_digest == study.inputs_digest for series in study.derived):
                 raise StudyError("there is nothing to deliver: no derived series of this run; retry the study")
-        self._enter(study_id, Trigger.DELIVER, "derived series are ready")
+        self._enter(run, study_id, Trigger.DELIVER, "derived series are ready")
         return [[place.name, f"{run}-deliver-{place.name}-0"] for place in self.settings.destination]
 
-    def send(self, study_id: int, destination: str, attempt: int) -> str:
+    def send(self, run: str, study_id: int, destination: str, attempt: int) -> str:
         """One attempt at one destination; returns what went wrong, empty when everything is there."""
+        if not self._goes_on(run, study_id):
+            return ""
         return self.deliverer.attempt(study_id, destination, attempt)
 
-    def fail(self, study_id: int, reason: str) -> None:
-        """The study stops here until a person retries it, or accepts one that quality control rejected."""
+    def fail(self, run: str, study_id: int, reason: str) -> None:
+        """The study stops here until a person retries it, or accepts one that quality control rejected.
+
+        One that was cancelled, or that this run is not about any more, is left alone.
+        """
         with writing(self.engine) as session:
             study = session.get_one(Study, study_id)
+            if not _is_about(study, run):
+                log.info("study %s: %s has ended: %s", study.key, run, reason)
+                return
             log.error("study %s failed: %s", study.key, reason)
             if State(study.state) is State.CHECKING and records.is_rejected(records.latest(session, study)):
                 move(session, study, Trigger.REJECTED, reason)
-            elif State(study.state) is not State.CANCELLED:
+            else:
                 move(session, study, Trigger.FAILED, reason)
 
-    def _enter(self, study_id: int, on: Trigger, why: str) -> None:
+    def _enter(self, run: str, study_id: int, on: Trigger, why: str) -> None:
         with writing(self.engine) as session:
             study = session.get_one(Study, study_id)
-            if State(study.state) is State.CANCELLED:
-                raise CancelledError("cancelled before this step")
+            if not _is_about(study, run):
+                raise CancelledError("cancelled, or superseded by late instances, before this step")
             move(session, study, on, why)
 
-    def _state(self, study_id: int) -> State:
+    def _goes_on(self, run: str, study_id: int) -> bool:
         with Session(self.engine) as session:
-            return State(session.get_one(Study, study_id).state)
+            return _is_about(session.get_one(Study, study_id), run)
+
+
+def _is_about(study: Study, run: str) -> bool:
+    """Whether the study is being worked on, and by this run: neither cancelled nor superseded."""
+    return State(study.state) in WORKING and workflow_id(study) == run
 
 
 def register(steps: Steps) -> None:
     """Make the two workflows known to the engine. To be called once, before it is launched."""
 
     def numeric(study: int, on: Trigger, step: str) -> None:
-        DBOS.run_step(_numeric_step(step), steps.numeric, study, on, step)
+        DBOS.run_step(_numeric_step(step), steps.numeric, _this_run(), study, on, step)
 
     @DBOS.workflow(name="process_study", max_recovery_attempts=steps.settings.work.recovery_attempts)
     def process_study(study: int) -> None:
@@ -92,9 +104,9 @@ def register(steps: Steps) -> None:
                 numeric(study, Trigger.CHECK, "check")
             numeric(study, Trigger.SYNTHESISE, "synthesise")
             numeric(study, Trigger.DERIVE, "derive")
-            deliveries = DBOS.run_step({"name": "begin_delivery"}, steps.begin_delivery, study)
+            deliveries = DBOS.run_step({"name": "begin_delivery"}, steps.begin_delivery, _this_run(), study)
         except Exception as error:
-            DBOS.run_step({"name": "fail"}, steps.fail, study, reason_of(error))
+            DBOS.run_step({"name": "fail"}, steps.fail, _this_run(), study, reason_of(error))
             raise
         for destination, series in deliveries:
             with SetWorkflowID(f"{series}-1"):
@@ -103,15 +115,23 @@ def register(steps: Steps) -> None:
     @DBOS.workflow(name="deliver_to", max_recovery_attempts=None)
     def deliver_to(study: int, destination: str, series: str, attempt: int) -> None:
         # Waiting holds no worker: each attempt is a workflow of its own, delayed (engine note 11).
+        run = series.partition("-deliver-")[0]
         try:
-            problem = DBOS.run_step({"name": "send"}, steps.send, study, destination, attempt)
+            problem = DBOS.run_step({"name": "send"}, steps.send, run, study, destination, attempt)
         except Exception as error:
-            DBOS.run_step({"name": "fail"}, steps.fail, study, reason_of(error))
+            DBOS.run_step({"name": "fail"}, steps.fail, run, study, reason_of(error))
             raise
         if problem and problem != GIVEN_UP:
             pause = steps.settings.delivery.backoff(attempt)
             with SetWorkflowID(f"{series}-{attempt + 1}"), SetEnqueueOptions(delay_seconds=pause):
                 DBOS.enqueue_workflow(deliveries_to(destination), deliver_to, study, destination, series, attempt + 1)
+
+
+def _this_run() -> str:
+    """The identity of the workflow that asks: that of the run (node.engine.workflow_id)."""
+    if DBOS.workflow_id is None:
+        raise RuntimeError("a step was called outside its workflow")
+    return DBOS.workflow_id
 
 
 def _numeric_step(name: str) -> StepOptions:

@@ -77,13 +77,13 @@ def test_a_verdict_is_kept_and_told_in_ascii(engine: Engine, study: int, share: 
 def test_a_rejected_study_is_rejected_and_one_that_failed_in_the_check_has_failed(
     engine: Engine, study: int, steps: Steps
 ):
-    steps.fail(study, "no memory")
+    steps.fail("study-k-run-1", study, "no memory")
     with Session(engine) as session, session.begin():
         row = session.get_one(Study, study)
         assert row.state == State.FAILED
         row.state = State.CHECKING
     checked(engine, study, 80.0)
-    steps.fail(study, "quality control rejected it: coverage")
+    steps.fail("study-k-run-1", study, "quality control rejected it: coverage")
     with Session(engine) as session:
         assert session.get_one(Study, study).state == State.REJECTED
 
