@@ -9,12 +9,13 @@ import uuid
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from node.collect import enqueue, judge
+from node.collect import enqueue, judge, study_facts
 from node.database import writing
 from node.engine import FINISHED, RESUMABLE, WorkStarter, workflow_id
 from node.inputs import digest_inputs
 from node.ledger import open_deliveries
 from node.quality import records
+from node.routing.record import route_for, route_of
 from node.settings import Settings
 from node.states import WORKING, State, TransitionError, Trigger, move
 from node.tables import Study, now
@@ -59,7 +60,8 @@ def retry(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
             if study.missing:
                 lacking = "; ".join(study.missing)
                 raise TransitionError(f"study {study.key} lacks {lacking}: send it, or force the study")
-            enqueue(session, study, starter, Trigger.RETRIED, "retried by a person", person())
+            route = route_for(study, study_facts(study), settings.rule)
+            enqueue(session, study, starter, route, Trigger.RETRIED, "retried by a person", person())
             return f"run {study.run}"
         move(session, study, Trigger.RETRIED, "retried by a person, from where it stopped", person())
         if status == FINISHED:
@@ -87,7 +89,8 @@ def force(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
         study = find(session, name)
         _refuse_what_cannot_begin(session, study, settings)
         lacking = "; ".join(study.missing) or "nothing"
-        enqueue(session, study, starter, Trigger.FORCED, f"forced by a person; lacking: {lacking}", person())
+        route = route_for(study, study_facts(study), settings.rule)
+        enqueue(session, study, starter, route, Trigger.FORCED, f"forced by a person; lacking: {lacking}", person())
         return f"run {study.run}"
 
 
@@ -131,7 +134,10 @@ def _deliver_again(session: Session, study: Study, settings: Settings, starter: 
     """The result is made; what is still open goes out again. With nothing open, one look finds that out."""
     move(session, study, Trigger.DELIVER, "the result is made", person())
     open_places = {row.destination for row in session.scalars(open_deliveries(study))}
-    places = [place.name for place in settings.destination if place.name in open_places]
+    route = route_of(session, study)
+    wanted = [place.name for place in settings.destination if route.goes_to(place.name)]
+    places = [place for place in wanted if place in open_places]
     for place in places or [settings.destination[0].name]:
-        starter.deliver(session, study, place, f"{workflow_id(study)}-deliver-{place}-{uuid.uuid4().hex[:8]}")
+        series = f"{workflow_id(study)}-deliver-{place}-{uuid.uuid4().hex[:8]}"
+        starter.deliver(session, study, place, series, route.priority)
     return f"delivery to {', '.join(places) or 'nobody, for all of it is there'}"

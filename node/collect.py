@@ -24,6 +24,8 @@ from node.header.instance import HeaderError, InstanceHeader, scan
 from node.inputs import changed_roles, freeze
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
+from node.routing.decide import Route
+from node.routing.record import assign, route_for, turn_away
 from node.settings import Settings
 from node.states import COLLECTING, State, Trigger, move
 from node.tables import Event, Instance, Series, Study, now
@@ -135,11 +137,18 @@ class Collector:
         said_so = completeness.on_association_close and self._associations.is_finished(study.key)
         settled = said_so or quiet >= completeness.quiet_seconds
         gave_up = quiet >= completeness.give_up_seconds
-        if study.held and settled:
+        complete = not study.missing and settled and (gave_up or not study.missing_optional)
+        if not complete and not (study.held and settled) and not (study.missing and gave_up):
+            return
+        route = route_for(study, study_facts(study), self._settings.rule)
+        if not route.process:  # whatever it lacks: nobody wants to be told of a study that no rule wants
+            move(session, study, Trigger.UNWANTED, turn_away(session, study, route))
+        elif study.held:
             move(session, study, Trigger.FAILED, "; ".join(study.held))
-        elif not study.missing and settled and (gave_up or not study.missing_optional):
-            enqueue(session, study, self._starter, Trigger.COMPLETE, "every required role is there, no slice missing")
-        elif study.missing and gave_up:
+        elif complete:
+            why = "every required role is there, no slice missing"
+            enqueue(session, study, self._starter, route, Trigger.COMPLETE, why)
+        else:
             move(session, study, Trigger.GAVE_UP_WAITING, "; ".join(study.missing))
 
 
@@ -196,15 +205,15 @@ def series_facts(instances: Sequence[Instance]) -> SeriesFacts:
 
 
 def enqueue(
-    session: Session, study: Study, starter: WorkStarter, on: Trigger, why: str, who: str = "node"
+    session: Session, study: Study, starter: WorkStarter, route: Route, on: Trigger, why: str, who: str = "node"
 ) -> None:
-    """Begin a new run over what the study holds now, in the caller's transaction."""
+    """Begin a new run over what the study holds now, in the caller's transaction; it goes as ``route`` says."""
     study.run += 1
     study.unjudged = False
     freeze(session, study)
     move(session, study, on, why, who)
     session.flush()
-    starter.process(session, study)
+    starter.process(session, study, assign(session, study, route, who).priority)
 
 
 def _news(session: Session, study: Study, was_held: bool) -> str:

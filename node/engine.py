@@ -11,6 +11,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from node.routing.rules import Priority
 from node.settings import Settings
 from node.tables import Study
 
@@ -18,6 +19,9 @@ STUDIES = "studies"
 _APPLICATION = "quarterdose"
 # A constant: the default is a hash of the code, and pending work would be stranded by an upgrade (engine note 4).
 _VERSION = "1"
+
+# What waits in a queue goes by this number, the smallest first, then by how long it has waited.
+QUEUE_PRIORITY = {Priority.STAT: 1, Priority.HIGH: 2, Priority.ROUTINE: 3, Priority.LOW: 4}
 
 RESUMABLE = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 FINISHED = "SUCCESS"
@@ -92,25 +96,27 @@ class WorkStarter:
             system_database_engine=engine, serializer=DBOSPortableJSONSerializer(), application_name=_APPLICATION
         )
 
-    def process(self, session: Session, study: Study) -> None:
+    def process(self, session: Session, study: Study, priority: Priority) -> None:
         """Enqueue the study's current run, within the caller's transaction."""
         options: EnqueueOptions = {
             "workflow_name": "process_study",
             "queue_name": STUDIES,
             "workflow_id": workflow_id(study),
             "app_version": _VERSION,
+            "priority": QUEUE_PRIORITY[priority],
         }
-        self._client.enqueue_in_transaction(session, options, study.id)
+        self._client.enqueue_in_transaction(session, options, study.id, priority)
 
-    def deliver(self, session: Session, study: Study, destination: str, series: str) -> None:
+    def deliver(self, session: Session, study: Study, destination: str, series: str, priority: Priority) -> None:
         """Enqueue a fresh series of attempts to deliver, within the caller's transaction; ``series`` identifies it."""
         options: EnqueueOptions = {
             "workflow_name": "deliver_to",
             "queue_name": deliveries_to(destination),
             "workflow_id": f"{series}-1",
             "app_version": _VERSION,
+            "priority": QUEUE_PRIORITY[priority],
         }
-        self._client.enqueue_in_transaction(session, options, study.id, destination, series, 1)
+        self._client.enqueue_in_transaction(session, options, study.id, destination, series, 1, priority)
 
     def pull(self, session: Session, pull_id: int, source: str) -> None:
         """Enqueue the retrieval of a study, within the caller's transaction."""

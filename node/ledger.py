@@ -16,6 +16,7 @@ from sqlalchemy import Engine, Select, select
 from sqlalchemy.orm import Session
 
 from node.database import writing
+from node.routing.record import route_of
 from node.settings import Settings
 from node.states import State, Trigger, move
 from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
@@ -135,16 +136,17 @@ def record_commitment(
 
 
 def finish(settings: Settings, engine: Engine, study_id: int) -> None:
-    """DELIVERED once nothing is open for any destination that is still configured."""
-    configured = {place.name for place in settings.destination}
+    """DELIVERED once nothing is open for any destination that is still configured and that the run is for."""
     with writing(engine) as session:
         study = session.get_one(Study, study_id)
+        route = route_of(session, study)
+        wanted = {place.name for place in settings.destination if route.goes_to(place.name)}
         still_open = {row.destination for row in session.scalars(open_deliveries(study))}
-        if State(study.state) is not State.DELIVERING or still_open & configured:
+        if State(study.state) is not State.DELIVERING or still_open & wanted:
             return
         why = f"the virtual series is at {'; '.join(_places(study))}"
         if still_open:
-            why += f"; no longer configured and left out: {', '.join(sorted(still_open))}"
+            why += f"; no longer wanted there and left out: {', '.join(sorted(still_open))}"
         move(session, study, Trigger.DELIVERED, why)
 
 

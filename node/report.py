@@ -9,6 +9,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.quality import records
+from node.routing.decide import Route
+from node.routing.record import last_decision
 from node.tables import DerivedSeriesRow, QualityCheck, Quarantined, Study
 
 _CONTROL = dict.fromkeys(range(32)) | dict.fromkeys(range(127, 160))
@@ -60,6 +62,7 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
             }
             for series in study.series
         ],
+        "route": _route(last_decision(session, study)),
         "quality": _quality(records.latest(session, study)),
         "derived": [_derived(row) for row in study.derived],
         "quarantined": [describe_quarantined(row) for row in quarantined],
@@ -79,6 +82,22 @@ def describe_quarantined(row: Quarantined) -> dict[str, Any]:
         "size": row.size,
         "reason": plain(row.reason),
         "claimed_study": plain(row.claimed_study),
+    }
+
+
+def _route(route: Route | None) -> dict[str, Any]:
+    """What the rules decided, and why; empty while nothing is decided."""
+    if route is None:
+        return {}
+    return {
+        "rule": route.rule,
+        "because": plain(route.because),
+        "process": route.process,
+        "reason": route.reason,
+        "model": route.model,
+        "destinations": None if route.destinations is None else list(route.destinations),
+        "priority": route.priority,
+        "follows": route.follows,
     }
 
 

@@ -52,6 +52,7 @@ class Trigger(StrEnum):
     REJECTED = "rejected by quality control"
     FAILED = "cannot go on"
     CANCELLED = "cancelled by a person"
+    UNWANTED = "a rule does not want it"
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_each(_WAITING, Trigger.FAILED, State.FAILED, "it can never be processed: the reason says why"),
     *_each(_WORKING, Trigger.FAILED, State.FAILED, "a step went wrong: the reason says how, and what to do"),
     *_each(_WAITING, Trigger.CANCELLED, State.CANCELLED, "a person does not want it processed"),
+    *_each(
+        _WAITING, Trigger.UNWANTED, State.CANCELLED,
+        "the `[[rule]]` that decides on it says `process = false`; a person may have it processed all the same",
+    ),
     *_each(_WORKING, Trigger.CANCELLED, State.CANCELLED, "a person stops the work where it is"),
     *_each(
         (State.REJECTED, State.FAILED), Trigger.CANCELLED, State.CANCELLED,

@@ -35,6 +35,8 @@ from node.ledger import QUEUED, supersede
 from node.quality import records
 from node.quality.headers import header_measures
 from node.quality.verdict import Verdict, assess
+from node.routing.decide import Route
+from node.routing.record import route_of
 from node.settings import Settings, WorkSettings
 from node.tables import Delivery, DerivedSeriesRow, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc
@@ -88,9 +90,11 @@ class Room:
     def folder(self) -> DataFolder:
         return DataFolder(self.settings.node.data)
 
-    def model_for(self, roles: tuple[Role, ...]) -> Model:
-        """The configured weights, or the shipped ones that make the most of ``roles``. Raises StudyError."""
-        configured = self.settings.model.folder
+    def model_for(self, roles: tuple[Role, ...], route: Route) -> Model:
+        """The weights that the study's rule names, else the configured ones, else the shipped ones that make the most
+        of ``roles``. Raises StudyError.
+        """
+        configured = route.model or self.settings.model.folder
         device = None if self.settings.work.device == "auto" else self.settings.work.device
         try:
             path = Path(configured) if configured else best_for(roles)
@@ -183,7 +187,7 @@ def synthesise(room: Room, study_id: int) -> None:
     """The network's input to the virtual full dose, with its uncertainty and who made it."""
     work = _work(room, study_id)
     prepared = PreparedStudy.load(work.prepared)
-    model = room.model_for(prepared.channels)
+    model = room.model_for(prepared.channels, _route(room, study_id))
     inputs = prepared.input[[prepared.channels.index(role) for role in model.roles]]
     result = run_network(
         model, inputs, prepared.brain,
@@ -238,6 +242,11 @@ def _work(room: Room, study_id: int) -> Work:
     with Session(room.engine) as session:
         study = session.get_one(Study, study_id)
         return room.folder.work(study.key, study.run)
+
+
+def _route(room: Room, study_id: int) -> Route:
+    with Session(room.engine) as session:
+        return route_of(session, session.get_one(Study, study_id))
 
 
 def _run(room: Room, study_id: int) -> _Run:
@@ -303,8 +312,10 @@ def _enter_in_ledger(
         session.add(row)
         session.flush()
     known = {(delivery.destination, delivery.sop_instance_uid) for delivery in row.deliveries}
+    route = route_of(session, session.get_one(Study, study_id))
+    wanted = [destination for destination in room.settings.destination if route.goes_to(destination.name)]
     for dataset, place in zip(made.datasets, places, strict=True):
-        for destination in room.settings.destination:
+        for destination in wanted:
             if (destination.name, dataset.SOPInstanceUID) not in known:
                 session.add(
                     Delivery(

@@ -221,6 +221,24 @@ class Pull(Table):
     ended: Mapped[datetime | None]
 
 
+class RouteRow(Table):
+    """What the rules said of a study before a run, or instead of one (node.routing); the newest of a run holds."""
+
+    __tablename__ = "routes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    run: Mapped[int]
+    rule: Mapped[str]
+    because: Mapped[str]
+    process: Mapped[bool]
+    reason: Mapped[str]
+    model: Mapped[str]
+    destinations: Mapped[list[str] | None]
+    priority: Mapped[str]
+    decided: Mapped[datetime] = mapped_column(default=now)
+
+
 class Event(Table):
     """Who did what, when and why."""
 

@@ -16,9 +16,11 @@ from sqlalchemy.orm import Session
 
 from node.database import writing
 from node.deliver import GIVEN_UP, Deliverer
-from node.engine import deliveries_to, workflow_id
+from node.engine import QUEUE_PRIORITY, deliveries_to, workflow_id
 from node.errors import CancelledError, StudyError
 from node.quality import records
+from node.routing.record import route_of
+from node.routing.rules import Priority
 from node.settings import Settings
 from node.states import WORKING, State, Trigger, move
 from node.tables import Study
@@ -47,8 +49,13 @@ class Steps:
             study = session.get_one(Study, study_id)
             if not any(series.inputs_digest == study.inputs_digest for series in study.derived):
                 raise StudyError("there is nothing to deliver: no derived series of this run; retry the study")
+            route = route_of(session, study)
+        places = [place.name for place in self.settings.destination if route.goes_to(place.name)]
+        if not places:
+            gone = ", ".join(route.destinations or ())
+            raise StudyError(f'the rule "{route.rule}" sends it to {gone}, no [[destination]] any more; put it back')
         self._enter(run, study_id, Trigger.DELIVER, "derived series are ready")
-        return [[place.name, f"{run}-deliver-{place.name}-0"] for place in self.settings.destination]
+        return [[place, f"{run}-deliver-{place}-0"] for place in places]
 
     def send(self, run: str, study_id: int, destination: str, attempt: int) -> str:
         """One attempt at one destination; returns what went wrong, empty when everything is there."""
@@ -96,7 +103,7 @@ def register(steps: Steps) -> None:
         DBOS.run_step(_numeric_step(step), steps.numeric, _this_run(), study, on, step)
 
     @DBOS.workflow(name="process_study", max_recovery_attempts=steps.settings.work.recovery_attempts)
-    def process_study(study: int) -> None:
+    def process_study(study: int, priority: str = Priority.ROUTINE) -> None:
         try:
             numeric(study, Trigger.CONVERT, "convert")
             numeric(study, Trigger.PREPARE, "prepare")
@@ -109,11 +116,13 @@ def register(steps: Steps) -> None:
             DBOS.run_step({"name": "fail"}, steps.fail, _this_run(), study, reason_of(error))
             raise
         for destination, series in deliveries:
-            with SetWorkflowID(f"{series}-1"):
-                DBOS.enqueue_workflow(deliveries_to(destination), deliver_to, study, destination, series, 1)
+            with SetWorkflowID(f"{series}-1"), SetEnqueueOptions(priority=_in_queue(priority)):
+                DBOS.enqueue_workflow(deliveries_to(destination), deliver_to, study, destination, series, 1, priority)
 
     @DBOS.workflow(name="deliver_to", max_recovery_attempts=None)
-    def deliver_to(study: int, destination: str, series: str, attempt: int) -> None:
+    def deliver_to(
+        study: int, destination: str, series: str, attempt: int, priority: str = Priority.ROUTINE
+    ) -> None:
         # Waiting holds no worker: each attempt is a workflow of its own, delayed (engine note 11).
         run = series.partition("-deliver-")[0]
         try:
@@ -123,8 +132,15 @@ def register(steps: Steps) -> None:
             raise
         if problem and problem != GIVEN_UP:
             pause = steps.settings.delivery.backoff(attempt)
-            with SetWorkflowID(f"{series}-{attempt + 1}"), SetEnqueueOptions(delay_seconds=pause):
-                DBOS.enqueue_workflow(deliveries_to(destination), deliver_to, study, destination, series, attempt + 1)
+            later = SetEnqueueOptions(delay_seconds=pause, priority=_in_queue(priority))
+            with SetWorkflowID(f"{series}-{attempt + 1}"), later:
+                DBOS.enqueue_workflow(
+                    deliveries_to(destination), deliver_to, study, destination, series, attempt + 1, priority
+                )
+
+
+def _in_queue(priority: str) -> int:
+    return QUEUE_PRIORITY[Priority(priority)]
 
 
 def _this_run() -> str:

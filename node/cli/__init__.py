@@ -9,7 +9,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from node.actions import UnknownStudyError
-from node.cli import cohorts, database, demonstration, network, retrieving, running, simulation, studies, training
+from node.cli import (
+    cohorts,
+    database,
+    demonstration,
+    network,
+    retrieving,
+    routing,
+    running,
+    simulation,
+    studies,
+    training,
+)
 from node.database import DatabaseError
 from node.engine import AlreadyRunningError
 from node.errors import CommandError
@@ -33,6 +44,7 @@ network.add_to(app)
 training.add_to(app)
 retrieving.add_to(app)
 app.add_typer(studies.app, name="studies")
+app.add_typer(routing.app, name="rules")
 app.add_typer(cohorts.app, name="cohort")
 app.add_typer(database.app, name="db")
 

@@ -134,6 +134,9 @@ def _print_study(report: dict[str, Any]) -> None:
     console.print(f"[{colour} bold]{report['state']}[/]  {escape(report['reason'])}")
     if report["doing"]:
         console.print(f"{report['progress']:.0%}  {escape(report['doing'])}")
+    if report["route"] and report["route"]["rule"]:
+        route = report["route"]
+        console.print(f"rule [bold]{escape(route['rule'])}[/]: {escape(route['follows'])} ({escape(route['because'])})")
     for heading in ("held", "missing", "missing_optional"):
         for line in report[heading]:
             console.print(f"[yellow]{heading.replace('_', ' ')}:[/] {escape(line)}")
