@@ -48,7 +48,10 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _try("data folder", lambda: _data_folder(settings))
     yield _try("database", lambda: _database(settings))
     yield _try("brain extraction weights", _brain_weights)
-    yield _try("synthesis weights", lambda: _synthesis_weights(settings))
+    yield _try("synthesis weights", lambda: _synthesis_weights(settings, settings.model.folder))
+    for rule in settings.rule:
+        if rule.model:
+            yield _try(f'weights of the rule "{rule.name}"', partial(_synthesis_weights, settings, rule.model))
     yield check_receiver(settings)
     for destination in settings.destination:
         yield _try(f"destination {destination.name}", partial(_destination, destination, settings))
@@ -94,12 +97,12 @@ def _brain_weights() -> str:
     return "HD-BET v1, five folds"
 
 
-def _synthesis_weights(settings: Settings) -> str:
+def _synthesis_weights(settings: Settings, folder: str) -> str:
     from model.card import CardError  # here, for torch takes seconds to load and the other checks need none of it
     from model.store import Model, WeightsError, best_for
 
     try:
-        path = Path(settings.model.folder) if settings.model.folder else best_for(settings.completeness.required)
+        path = Path(folder) if folder else best_for(settings.completeness.required)
         model = Model.load(path, "cpu")
     except (CardError, WeightsError) as error:
         raise RuntimeError(str(error)) from error

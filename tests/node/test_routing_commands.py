@@ -10,6 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from node.associations import Associations
+from node.checks import check_everything
 from node.cli import app
 from node.collect import Collector
 from node.database import open_database, ready
@@ -136,3 +137,11 @@ def test_a_rule_that_is_wrong_is_named(config):
     config.write_text(config.read_text().replace('"^(ER|PACS)$"', '"^(ER|PACS$"'))
     with pytest.raises(ConfigurationError, match=r'rule "emergency"\.ae_title'):
         raise rules("list", "--config", config).exception
+
+
+def test_check_looks_at_the_weights_of_each_rule(config, tmp_path):
+    config.write_text(config.read_text().replace('priority = "stat"', 'priority = "stat"\nmodel = "none"'))
+    findings = {one.what: one for one in check_everything(load_settings(config))}
+    assert not findings['weights of the rule "emergency"'].ok
+    assert str(tmp_path / "none") in findings['weights of the rule "emergency"'].found
+    assert findings["synthesis weights"].ok
