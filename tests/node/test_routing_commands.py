@@ -140,7 +140,7 @@ def test_a_rule_that_is_wrong_is_named(config):
 
 
 def test_check_looks_at_the_weights_of_each_rule(config, tmp_path):
-    config.write_text(config.read_text().replace('priority = "stat"', 'priority = "stat"\nmodel = "none"'))
+    config.write_text(config.read_text().replace('\npriority = "stat"', '\nmodel = "none"'))
     findings = {one.what: one for one in check_everything(load_settings(config))}
     assert not findings['weights of the rule "emergency"'].ok
     assert str(tmp_path / "none") in findings['weights of the rule "emergency"'].found
