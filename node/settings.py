@@ -97,6 +97,7 @@ class ReceiverSettings(_Table):
     request_timeout_seconds: Annotated[float, Field(gt=0)]
     minimum_free_gb: Annotated[float, Field(ge=0)]
     fast_lane: bool
+    user_identities: File
     tls: ReceiverTlsSettings | None = None
 
     @field_validator("calling_ae_titles")

@@ -13,6 +13,7 @@ from rich.progress import track
 from node.cli.options import DEFAULT, Config
 from node.deliver import peer_of
 from node.receive.tls import client_context
+from node.receive.users import line_for
 from node.scu import Peer, StorageScu
 from node.scu import echo as echo_peer
 from node.sender import Outgoing, SendError
@@ -28,6 +29,7 @@ CallingAs = Annotated[str, typer.Option("--as", help="The AE title we call ourse
 def add_to(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(echo)
+    app.command()(user)
 
 
 def send(
@@ -52,6 +54,16 @@ def echo(to: To, calling: CallingAs = "", config: Config = DEFAULT) -> None:
     peer = _peer(config, to, calling)
     echo_peer(peer)
     typer.echo(f"{peer} answers")
+
+
+def user(
+    name: Annotated[str, typer.Argument(help="The user name that a caller sends (user identity negotiation).")],
+    passcode: Annotated[
+        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when left out.")
+    ],
+) -> None:
+    """Make the line for a user of receiver.user_identities: name, salt and hashed passcode."""
+    typer.echo(line_for(name, passcode))
 
 
 def _files(paths: list[Path]) -> Iterator[Path]:

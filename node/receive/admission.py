@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from pynetdicom.association import Association
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 
+from node.receive.users import Users
 from node.settings import Settings
 
 PERMANENT, TRANSIENT = 1, 2
-_BY_USER, _BY_PRESENTATION = 1, 3
+_BY_USER, _BY_ACSE, _BY_PRESENTATION = 1, 2, 3
 _CONNECTIONS_WITHOUT_ASSOCIATION = 64
 
 
@@ -26,11 +29,16 @@ class Refusal:
 
 
 class Admission:
-    """Counts the associations that stand. Many threads ask; an association that has ended no longer counts."""
+    """Counts the associations that stand. Many threads ask; an association that has ended no longer counts.
+
+    Raises ConfigurationError when the file of users cannot be read.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._node = settings.node
         self._receiver = settings.receiver
+        users = settings.receiver.user_identities
+        self._users = Users.load(Path(users)) if users else None
         self._lock = threading.Lock()
         self._admitted: list[Association] = []
 
@@ -40,6 +48,13 @@ class Admission:
         refusal = self._stranger(request.called_ae_title.strip(), request.calling_ae_title.strip(), address)
         if refusal is not None:
             return refusal
+        if self._users is not None:
+            identity = association.requestor.user_identity
+            why = self._users.why_not(identity)
+            if why is not None:
+                return Refusal(PERMANENT, _BY_ACSE, 1, f"{why} (receiver.user_identities)")
+            if identity.positive_response_requested:
+                association.acceptor.add_negotiation_item(_confirmation())
         with self._lock:
             refusal = self._too_many(request.calling_ae_title.strip())
             if refusal is None:
@@ -76,6 +91,13 @@ class Admission:
             why = f"{calling!r} has {of_peer} associations already (receiver.maximum_associations_per_peer)"
             return Refusal(TRANSIENT, _BY_PRESENTATION, 2, why)
         return None
+
+
+def _confirmation() -> UserIdentityNegotiation:
+    """The answer to a user identity of type 2, of no length (PS3.7 table D.3-15)."""
+    item = UserIdentityNegotiation()
+    item.server_response = b""
+    return item
 
 
 def _is(calling: str, address: str, caller: str) -> bool:

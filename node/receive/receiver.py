@@ -41,6 +41,7 @@ STORAGE_CLASSES = (
 # Service class application information of a Storage SCP (PS3.4 table B.3-2): all attributes are kept (level 2), bit
 # by bit (digital signature level 3), none is coerced.
 _STORES_EVERYTHING = b"\x02\x00\x03\x00\x00\x00"
+_NAMED = 5  # SOP Class UIDs in one event
 _ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
 
 
@@ -56,6 +57,7 @@ class Receiver:
         self._settings = settings
         self._engine = engine
         self._on_closed = on_closed
+        self._told: dict[str, set[str]] = {}
         self._commitments = CommitmentServices(settings, engine, reports)
         self._admission = Admission(settings)
         receiver = settings.receiver
@@ -127,13 +129,18 @@ class Receiver:
             self._note(sender_of(event.assoc), "association refused", refusal.why)
 
     def _accepted(self, event: NetworkEvent) -> None:
-        for context in event.assoc.rejected_contexts:
-            name = UID(context.abstract_syntax).name
-            self._note(
-                sender_of(event.assoc),
-                f"{name} is not accepted",
-                f"to store SOP class {context.abstract_syntax} here, add it to receiver.extra_sop_classes",
-            )
+        """Tell what is not taken: once for each caller, for some propose a hundred SOP classes every time."""
+        refused = {str(context.abstract_syntax) for context in event.assoc.rejected_contexts}
+        caller = sender_of(event.assoc)
+        new = sorted(refused - self._told.setdefault(caller, set()), key=lambda uid: UID(uid).name)
+        if not new:
+            return
+        self._told[caller] |= refused
+        what = UID(new[0]).name if len(new) == 1 else f"{UID(new[0]).name} and {len(new) - 1} more SOP classes"
+        uids = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
+        verb = "is" if len(new) == 1 else "are"
+        why = f"to store SOP class {uids} here, add it to receiver.extra_sop_classes"
+        self._note(caller, f"{what} {verb} not accepted", why)
 
     def _extended(self, event: NetworkEvent) -> dict[UID, bytes]:
         return {uid: _STORES_EVERYTHING for uid in event.app_info if uid in self._storage_classes()}

@@ -313,6 +313,19 @@ def test_what_is_proposed_beyond_storing_is_answered(start_receiver):
         assert [peer.status() for _ in sent] == [0, 0, 0]
 
 
+def test_a_caller_that_proposes_everything_is_told_of_once(start_receiver):
+    node = start_receiver()
+    proposed = tuple((f"1.2.840.10008.5.1.4.1.1.{number}", EXPLICIT) for number in range(501, 601))
+    for contexts in (proposed, proposed, ((MR, EXPLICIT), *proposed[:3]), (*proposed, ("1.2.3", EXPLICIT))):
+        with RawPeer(node.port) as peer:
+            assert peer.associate(contexts=contexts) == ASSOCIATE_AC
+            peer.send(pdu(RELEASE_RQ, bytes(4)))
+            assert peer.receive()[0] == RELEASE_RP
+    with Session(node.engine) as session:
+        told = session.scalars(select(Event.what).where(Event.what.contains("accepted"))).all()
+    assert told == ["1.2.840.10008.5.1.4.1.1.501 and 99 more SOP classes are not accepted", "1.2.3 is not accepted"]
+
+
 def test_writing_breaks_off_without_a_trace_when_the_peer_does(node):
     with RawPeer(node.port) as peer:
         peer.associate()
