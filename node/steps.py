@@ -101,11 +101,12 @@ class Room:
             if path not in self._models:
                 self._models[path] = Model.load(path, device)
         except (WeightsError, CardError) as error:
-            raise StudyError(str(error)) from error
+            raise StudyError(f"{error}{_remedy(route)}") from error
         model = self._models[path]
         lacking = [role for role in model.roles if role not in roles]
         if lacking:
-            raise StudyError(f"the weights in {path} need {', '.join(lacking)}, which this study has not")
+            why = f"the weights in {path} need {', '.join(lacking)}, which this study has not"
+            raise StudyError(f"{why}{_remedy(route)}")
         return model
 
     def progress(self, study_id: int, doing: str, share: float) -> None:
@@ -236,6 +237,12 @@ STEPS: dict[str, Callable[[Room, int], None]] = {
     "synthesise": synthesise,
     "derive": derive,
 }
+
+
+def _remedy(route: Route) -> str:
+    """What to do about weights that a rule named: a retry would go on with them, for a run keeps its decision."""
+    remedy = "correct it, then `quarterdose studies force` begins a run by the new rules"
+    return f'; the rule "{route.rule}" names them: {remedy}' if route.model else ""
 
 
 def _work(room: Room, study_id: int) -> Work:
