@@ -19,6 +19,7 @@ from node.collect import Collector
 from node.commit import Reports
 from node.database import open_database, ready, writing
 from node.deliver import Deliverer
+from node.health import HealthCheck, HealthServer
 from node.receive import Receiver
 from node.settings import Settings
 from node.states import WORKING, Trigger, move
@@ -50,6 +51,8 @@ def run(settings: Settings) -> None:
     receiver.start()  # before anything that runs on its own: a port that is taken ends the process here
     worker = Worker(settings)
     worker.start()
+    health = HealthServer(settings, HealthCheck(settings, receiver, worker))
+    health.start()
     durable.configure(settings, engine)
     register(Steps(settings, engine, worker, Deliverer(settings, engine, reports)))
     retrieve.register(retrieve.Retriever(settings, engine))
@@ -64,6 +67,7 @@ def run(settings: Settings) -> None:
         except SQLAlchemyError:
             log.exception("the database could not be asked for interrupted studies; the next try is in a while")
     log.info("stopping: open associations are ended, interrupted steps continue at the next start")
+    health.stop()
     receiver.stop()
     collector.stop()
     logging.shutdown()

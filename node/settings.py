@@ -121,6 +121,13 @@ class ReceiverSettings(_Table):
         return values
 
 
+class HealthSettings(_Table):
+    """[health]: the health probe. Port 0: none."""
+
+    host: str
+    port: int = Field(ge=0, le=65535)
+
+
 class CompletenessSettings(_Table):
     """[completeness]: when a study may be processed."""
 
@@ -265,6 +272,7 @@ class Settings(_Table):
 
     node: NodeSettings
     receiver: ReceiverSettings
+    health: HealthSettings
     completeness: CompletenessSettings
     roles: RoleRules
     work: WorkSettings

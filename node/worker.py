@@ -47,6 +47,11 @@ class Worker:
         """Start the child ahead of the first study, so that loading the libraries costs no study its time."""
         self._connection()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether there is a child; ``run`` starts one when there is none."""
+        return self._process is not None and self._process.is_alive()
+
     def run(self, step: str, study_id: int, cancelled: Callable[[], bool]) -> None:
         """Do one step of node.steps in the child and wait for it.
 

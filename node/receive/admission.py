@@ -67,6 +67,12 @@ class Admission:
             self._admitted = [one for one in self._admitted if one is not association]
 
     @property
+    def standing(self) -> int:
+        """Associations that stand."""
+        with self._lock:
+            return sum(one.is_alive() for one in self._admitted)
+
+    @property
     def most_connections(self) -> int:
         """Connections at once, with or without an association: beyond, they are closed before they say anything."""
         return self._receiver.maximum_associations + _CONNECTIONS_WITHOUT_ASSOCIATION

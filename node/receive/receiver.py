@@ -58,6 +58,7 @@ class Receiver:
         self._engine = engine
         self._on_closed = on_closed
         self._told: dict[str, set[str]] = {}
+        self._server: Server | None = None
         self._commitments = CommitmentServices(settings, engine, reports)
         self._admission = Admission(settings)
         receiver = settings.receiver
@@ -72,14 +73,24 @@ class Receiver:
         """Listen; returns at once. Raises OSError when the address cannot be had, ConfigurationError when the files of
         its TLS cannot be used."""
         receiver = self._settings.receiver
-        server = Server(
+        self._server = Server(
             self._ae, (receiver.host, receiver.port), list(self._handlers()),
             lane=self._lane if receiver.fast_lane else None,
             most=self._admission.most_connections, timeout_seconds=receiver.network_timeout_seconds,
             request_seconds=receiver.request_timeout_seconds,
             tls=None if receiver.tls is None else server_context(receiver.tls),
         )  # fmt: skip
-        server.start()
+        self._server.start()
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the listener last looked for a caller; None when it does not run."""
+        return self._server.silence if self._server is not None else None
+
+    @property
+    def associations(self) -> int:
+        """How many stand."""
+        return self._admission.standing
 
     def stop(self) -> None:
         """Stop listening and abort what is open: a sender keeps what was not acknowledged."""

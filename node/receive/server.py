@@ -6,6 +6,7 @@ import logging
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -97,6 +98,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is n
         self.tls = tls
         self._most = most
         self._greeting = 0
+        self._looked = time.monotonic()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, args=(_LOOK_SECONDS,), name="listener", daemon=True)
         super().__init__(
@@ -106,6 +108,15 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is n
     def start(self) -> None:
         self.ae._servers.append(self)
         self._thread.start()
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since it last looked for a caller, which it does all the time; None when its thread has ended."""
+        return time.monotonic() - self._looked if self._thread.is_alive() else None
+
+    def service_actions(self) -> None:
+        self._looked = time.monotonic()
+        super().service_actions()
 
     def verify_request(self, request: socket.socket, client_address: Any) -> bool:
         """Whether there is room for one more connection."""
