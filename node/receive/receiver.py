@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, AllTransferSyntaxes
+from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.events import Event as NetworkEvent
@@ -68,6 +68,9 @@ class Receiver:
             store, associations,
         )  # fmt: skip
         self._ae = self._application_entity()
+        self._syntaxes = {
+            str(context.abstract_syntax): frozenset(context.transfer_syntax) for context in self._ae.supported_contexts
+        }
 
     def start(self) -> None:
         """Listen; returns at once. Raises OSError when the address cannot be had, ConfigurationError when the files of
@@ -138,6 +141,10 @@ class Receiver:
             event.assoc.is_rejected = True
             event.assoc.kill()
             self._note(sender_of(event.assoc), "association refused", refusal.why)
+            return
+        for context in event.assoc.requestor.primitive.presentation_context_definition_list:
+            taken = self._syntaxes.get(str(context.abstract_syntax), frozenset())
+            context.transfer_syntax = _preferred(context.transfer_syntax, taken)
 
     def _accepted(self, event: NetworkEvent) -> None:
         """Tell what is not taken: once for each caller, for some propose a hundred SOP classes every time."""
@@ -188,6 +195,16 @@ class Receiver:
                 session.add(Event(study_id=None, who=who, what=what, why=why))
         except SQLAlchemyError as error:
             log.error("the event could not be written: %s", error)
+
+
+def _preferred(proposed: list[UID], taken: frozenset[UID]) -> list[UID]:
+    """Of the transfer syntaxes proposed in one context, the first that we take: what the sender has to convert least
+    for. pynetdicom would go by its own order, Implicit VR first, which is the one that loses something: the VRs of
+    private elements. That one is taken when there is no Explicit VR Little Endian beside it."""
+    possible = [uid for uid in proposed if uid in taken]
+    if possible[:1] == [ImplicitVRLittleEndian] and ExplicitVRLittleEndian in possible:
+        return [ExplicitVRLittleEndian]
+    return possible[:1] or proposed
 
 
 def _transfer_syntaxes() -> list[str]:
