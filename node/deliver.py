@@ -18,8 +18,20 @@ from sqlalchemy.orm import Session
 
 from node.commit import Reports, WaitingError, find_there, is_patient, request_commitment
 from node.database import writing
+from node.fallback import choose_kind
 from node.files import DataFolder
-from node.ledger import ARRIVED, CONFIRMED, QUEUED, SENDING, SENT, finish, mark, open_deliveries
+from node.ledger import (
+    ARRIVED,
+    CONFIRMED,
+    QUEUED,
+    SENDING,
+    SENT,
+    SPARE,
+    deliveries_of,
+    finish,
+    mark,
+    open_deliveries,
+)
 from node.outbox import FolderSender
 from node.scu import Peer, StorageScu
 from node.sender import NotOfferedError, Outgoing, RefusedError, Sender, SendError, Whereabouts
@@ -72,12 +84,21 @@ class Deliverer:
                 return None
             return list(session.scalars(open_deliveries(study, destination)))
 
+    def _spares(self, study_id: int, destination: Destination) -> list[Delivery]:
+        with Session(self._engine) as session:
+            rows = deliveries_of(session.get_one(Study, study_id), destination.name)
+            return list(session.scalars(rows.where(Delivery.state == SPARE)))
+
     def _deliver(self, study_id: int, destination: Destination, rows: list[Delivery]) -> None:
         """Send, then confirm. Raises SendError, or WaitingError while a confirmation is outstanding."""
         timeout = self._settings.delivery.commitment_timeout_seconds
         if all(row.state in ARRIVED for row in rows) and is_patient(rows, timeout):
             raise WaitingError(f"everything is sent; waiting for the storage commitment of {destination.name}")
-        with self._sender(destination, rows) as sender:
+        spares = self._spares(study_id, destination)
+        with self._sender(destination, [*rows, *spares]) as sender:
+            if spares:
+                choose_kind(self._engine, study_id, destination, sender.takes)
+                rows = self._open_rows(study_id, destination.name) or []
             self._send(destination, sender, [row for row in rows if row.state in (QUEUED, SENDING)])
             if _confirmation(destination) != "none":
                 self._confirm(study_id, destination, sender)

@@ -4,6 +4,7 @@ QUEUED → SENDING → SENT → CONFIRMED (found there by a query) or COMMITTED 
 storage commitment, PS3.4 Annex J). ``settled`` says when nothing more is asked of the row: at SENT where the
 configuration asks for no confirmation, else at CONFIRMED or COMMITTED. What a crash leaves at SENDING is in doubt.
 SUPERSEDED: a newer result stands for the study, and this one was not there yet; it is not sent any more.
+SPARE: another kind of series goes there; NOT_TAKEN: the destination does not accept it, another goes (node.fallback).
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
 log = logging.getLogger(__name__)
 
 QUEUED, SENDING, SENT, CONFIRMED, COMMITTED = "QUEUED", "SENDING", "SENT", "CONFIRMED", "COMMITTED"
-SUPERSEDED = "SUPERSEDED"
+SUPERSEDED, SPARE, NOT_TAKEN = "SUPERSEDED", "SPARE", "NOT_TAKEN"
 ARRIVED = frozenset({SENT, CONFIRMED, COMMITTED})
 
 
-def open_deliveries(study: Study, destination: str | None = None) -> Select[Delivery]:
-    """What was made of the study's present inputs and is not settled yet, for one destination or for all."""
+def deliveries_of(study: Study, destination: str | None = None) -> Select[Delivery]:
+    """The rows of what was made of the study's present inputs, for one destination or for all."""
     query = (
         select(Delivery)
         .join(DerivedSeriesRow, Delivery.derived_series_id == DerivedSeriesRow.id)
@@ -37,11 +38,15 @@ def open_deliveries(study: Study, destination: str | None = None) -> Select[Deli
             DerivedSeriesRow.study_id == study.id,
             DerivedSeriesRow.inputs_digest == study.inputs_digest,
             DerivedSeriesRow.superseded_by.is_(None),
-            Delivery.settled.is_(None),
         )
         .order_by(Delivery.id)
     )
     return query if destination is None else query.where(Delivery.destination == destination)
+
+
+def open_deliveries(study: Study, destination: str | None = None) -> Select[Delivery]:
+    """Those of them that are not settled yet."""
+    return deliveries_of(study, destination).where(Delivery.settled.is_(None))
 
 
 def mark(engine: Engine, rows: Iterable[Delivery], state: str, note: str = "", settled: bool = False) -> bool:

@@ -26,6 +26,9 @@ class FolderSender:
     ) -> None:
         pass
 
+    def takes(self, sop_class_uid: str) -> bool:
+        return True  # nothing is negotiated
+
     def store(self, file: Outgoing) -> None:
         try:
             write_durably(file.path.read_bytes(), self._place(file.sop_instance_uid), self._folder / ".partial")

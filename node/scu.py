@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
@@ -73,6 +73,11 @@ class StorageScu:
     ) -> None:
         if self._association is not None and self._association.is_established:
             self._association.release()
+
+    def takes(self, sop_class_uid: str) -> bool:
+        """Whether the peer accepted a presentation context for it."""
+        assert self._association is not None  # noqa: S101 - used outside `with`: a programmer's error
+        return any(context.abstract_syntax == sop_class_uid for context in self._association.accepted_contexts)
 
     def store(self, file: Outgoing) -> None:
         """Send one instance and wait for the answer. Raises SendError unless the peer has it then."""
@@ -209,6 +214,9 @@ def associate(ae: AE, peer: Peer, report: CommitmentReport | None = None) -> Ass
     if association.is_rejected:
         refusal = association.acceptor.primitive
         raise SendError(f"{peer} refused the association: {refusal.result_str}, {refusal.reason_str}")
+    if association.rejected_contexts:  # it accepted the association, and nothing in it
+        names = dict.fromkeys(UID(context.abstract_syntax).name for context in association.rejected_contexts)
+        raise RefusedError(f"{peer} accepts no presentation context: none of {', '.join(names)}")
     raise SendError(f"{peer} cannot be reached or ended the connection; is it running, and is the port right?")
 
 

@@ -67,6 +67,10 @@ class Sender(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    def takes(self, sop_class_uid: str) -> bool:
+        """Whether it accepts instances of this SOP class; only of those that it was opened for."""
+        ...
+
     def store(self, file: Outgoing) -> None:
         """Send one instance and wait for the answer. Raises SendError unless the destination has it then."""
         ...

@@ -163,10 +163,13 @@ class ModelSettings(_Table):
     folder: str
 
 
+Kind = Literal["enhanced_mr", "secondary_capture"]
+
+
 class DerivedSettings(_Table):
     """[derived]: what the node makes of the result."""
 
-    kinds: tuple[Literal["enhanced_mr", "secondary_capture"], ...] = Field(min_length=1)
+    kinds: tuple[Kind, ...] = Field(min_length=1)
 
 
 class TlsSettings(_Table):
@@ -178,7 +181,10 @@ class TlsSettings(_Table):
 
 
 class DimseDestination(_Table):
-    """[[destination]] of kind "dimse": by C-STORE, and what its success has to be followed by."""
+    """[[destination]] of kind "dimse": by C-STORE, and what its success has to be followed by.
+
+    ``kinds``: instead of every kind of [derived] the first of these that it accepts (node.fallback).
+    """
 
     kind: Literal["dimse"]
     name: DestinationName
@@ -187,7 +193,15 @@ class DimseDestination(_Table):
     port: Port
     confirm: Literal["commitment", "find", "none"]
     find_after_crash: bool
+    kinds: tuple[Kind, ...] = ()
     tls: TlsSettings | None = None
+
+    @field_validator("kinds")
+    @classmethod
+    def _each_once(cls, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("the same kind stands twice; each is tried once, the best first")
+        return kinds
 
 
 class DicomWebDestination(_Table):

@@ -29,6 +29,7 @@ from node.database import open_database, writing
 from node.derive.series import DerivedSeries, Provenance
 from node.derive.series import derive as make_series
 from node.errors import StudyError
+from node.fallback import first_state, kinds_to_make
 from node.files import DataFolder, Work, write_durably
 from node.inputs import of_run
 from node.ledger import QUEUED, supersede
@@ -37,7 +38,7 @@ from node.quality.headers import header_measures
 from node.quality.verdict import Verdict, assess
 from node.routing.decide import Route
 from node.routing.record import route_of
-from node.settings import Settings, WorkSettings
+from node.settings import Destination, Settings, WorkSettings
 from node.tables import Delivery, DerivedSeriesRow, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc
 from preprocessing.convert import ConversionError, ConvertedSeries, convert_series
@@ -219,7 +220,8 @@ def derive(room: Room, study_id: int) -> None:
             _created(study, header), records.headline(records.latest(session, study)),
         )  # fmt: skip
     others: dict[Role, list[Path]] = {role: paths for role, paths in files.items() if role is not Role.LOW_DOSE}
-    series = make_series(virtual, files[Role.LOW_DOSE], others, provenance, room.settings.derived.kinds)
+    kinds = kinds_to_make(_places(room, _route(room, study_id)), room.settings.derived.kinds)
+    series = make_series(virtual, files[Role.LOW_DOSE], others, provenance, kinds)
     files_made = [_write_files(room, work, made) for made in series]  # before the rows: others wait for the write lock
     with writing(room.engine) as session:
         study = run.study(session)
@@ -237,6 +239,11 @@ STEPS: dict[str, Callable[[Room, int], None]] = {
     "synthesise": synthesise,
     "derive": derive,
 }
+
+
+def _places(room: Room, route: Route) -> list[Destination]:
+    """The destinations that the result is for."""
+    return [destination for destination in room.settings.destination if route.goes_to(destination.name)]
 
 
 def _remedy(route: Route) -> str:
@@ -320,15 +327,15 @@ def _enter_in_ledger(
         session.flush()
     known = {(delivery.destination, delivery.sop_instance_uid) for delivery in row.deliveries}
     route = route_of(session, session.get_one(Study, study_id))
-    wanted = [destination for destination in room.settings.destination if route.goes_to(destination.name)]
     for dataset, place in zip(made.datasets, places, strict=True):
-        for destination in wanted:
-            if (destination.name, dataset.SOPInstanceUID) not in known:
+        for destination in _places(room, route):
+            state = first_state(destination, made.kind, room.settings.derived.kinds)
+            if state is not None and (destination.name, dataset.SOPInstanceUID) not in known:
                 session.add(
                     Delivery(
                         derived_series_id=row.id, destination=destination.name, sop_class_uid=dataset.SOPClassUID,
-                        sop_instance_uid=dataset.SOPInstanceUID, state=QUEUED, attempts=0,
-                        path=place,
+                        sop_instance_uid=dataset.SOPInstanceUID, state=state, attempts=0,
+                        path=place, settled=None if state == QUEUED else now(),
                     )
                 )  # fmt: skip
     return row

@@ -44,6 +44,9 @@ class StowSender:
     ) -> None:
         self._session.close()
 
+    def takes(self, sop_class_uid: str) -> bool:
+        return True  # nothing is negotiated
+
     def store(self, file: Outgoing) -> None:
         try:
             answer = self._client.store_instances([dcmread(file.path)])
