@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from datetime import timedelta
-from pathlib import Path
-
 import pytest
-from pydicom.dataset import Dataset
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from node import actions
 from node.associations import Associations
 from node.collect import Collector
-from node.database import writing
 from node.engine import WorkStarter, workflow_id
-from node.receive import Arrival, record
-from node.receive.header_scan import identify_with_pydicom
 from node.settings import Settings, load_settings
 from node.states import State, TransitionError
 from node.tables import Instance, Study
 from tests.conftest import ConfigMaker
 from tests.mr_slices import mr_slice
+from tests.node.collecting import Association, finish, flair, low_dose, quiet_for, receive, study_of, t1
 
 
 @pytest.fixture
@@ -38,61 +31,6 @@ def associations() -> Associations:
 @pytest.fixture
 def collector(settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations) -> Collector:
     return Collector(settings, engine, starter, associations)
-
-
-def receive(engine: Engine, tmp_path: Path, *datasets: Dataset) -> None:
-    """What the receiver does, without the network."""
-    for number, dataset in enumerate(datasets):
-        path = tmp_path / f"{number}.dcm"
-        dataset.save_as(path, enforce_file_format=True)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with writing(engine) as session:
-            with path.open("rb") as source:
-                identity = identify_with_pydicom(source.fileno())
-            record(session.connection(), [Arrival(identity, digest, str(path), 1, "PACS@there")], {})
-
-
-class Association:
-    """Stands for pynetdicom's in the book of associations, where only its identity counts."""
-
-
-def finish(associations: Associations, engine: Engine) -> None:
-    """The sender released its association: it has nothing more to say."""
-    association = Association()
-    associations.opened(association)
-    with Session(engine) as session:
-        for study in session.query(Study):
-            associations.brings(association, study.key)
-    associations.released(association)
-    associations.closed(association)
-
-
-def t1(count: int = 24, **elements: object) -> list[Dataset]:
-    return [mr_slice("t1", n, SeriesNumber=1, **elements) for n in range(1, count + 1)]
-
-
-def low_dose(**elements: object) -> list[Dataset]:
-    elements = {"AcquisitionTime": "101500", "ContrastBolusAgent": "gadoterate", **elements}
-    return [mr_slice("low", n, SeriesNumber=2, **elements) for n in range(1, 25)]
-
-
-def flair() -> list[Dataset]:
-    spin_echo = {"ScanningSequence": ["SE", "IR"], "SequenceVariant": "SK", "MRAcquisitionType": "2D"}
-    times = {"RepetitionTime": 9000, "EchoTime": 120, "InversionTime": 2500, "FlipAngle": 150}
-    return [mr_slice("flair", n, SeriesNumber=3, **spin_echo, **times) for n in range(1, 25)]
-
-
-def quiet_for(engine: Engine, seconds: float) -> None:
-    with Session(engine) as session, session.begin():
-        for study in session.query(Study):
-            study.last_received -= timedelta(seconds=seconds)
-
-
-def study_of(engine: Engine) -> Study:
-    with Session(engine) as session:
-        study = session.query(Study).one()
-        _ = study.series, study.events
-        return study
 
 
 def test_complete_but_for_an_optional_role_waits_and_then_goes(collector, engine, starter, settings, tmp_path):
@@ -235,21 +173,6 @@ def test_force_processes_an_incomplete_study_and_records_who_and_what_lacked(
         actions.force(engine, study.key, settings, starter)
     collector.look()
     assert study_of(engine).events[-1].what != "late instances", "nothing came since"
-
-
-def test_late_instances_of_a_study_being_worked_on_are_noted_and_retry_is_refused_meanwhile(
-    collector, engine, starter, settings, tmp_path
-):
-    receive(engine, tmp_path, *t1(), *low_dose())
-    quiet_for(engine, settings.completeness.give_up_seconds)
-    collector.look()
-    receive(engine, tmp_path, mr_slice("flair", 1))
-    collector.look()
-    study = study_of(engine)
-    assert study.state == State.QUEUED
-    assert study.events[-1].what == "late instances"
-    with pytest.raises(TransitionError, match="cancel it first"):
-        actions.retry(engine, study.key, settings, starter)
 
 
 def test_a_cancelled_study_can_be_taken_up_again_with_what_came_since(collector, engine, starter, settings, tmp_path):
