@@ -18,7 +18,7 @@ from node.engine import WorkStarter
 from node.errors import CommandError
 from node.settings import ConfigurationError, load_settings
 from tests.conftest import ConfigMaker
-from tests.node.test_collect import low_dose, quiet_for, receive, study_of, t1
+from tests.node.collecting import low_dose, quiet_for, receive, study_of, t1
 
 REAL = Path(__file__).parents[3] / "shared/data/real/siemens_xa30"
 RULES = """

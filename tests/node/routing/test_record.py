@@ -26,7 +26,7 @@ from node.tables import Delivery, DerivedSeriesRow, RouteRow, Study, now
 from node.worker import Worker
 from node.workflow import Steps
 from tests.conftest import ConfigMaker
-from tests.node.test_collect import low_dose, quiet_for, receive, study_of, t1
+from tests.node.collecting import low_dose, quiet_for, receive, study_of, t1
 
 FOLDER = '[[destination]]\nkind = "folder"\nname = "{0}"\npath = "{0}"\n'
 RULES = f"""

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from node.routing.rules import CONDITIONS, Rule
+from node.routing.rules import CONDITIONS, FOLLOWS, Rule
 from node.settings import ConfigurationError, Settings, load_settings
-from tests.conftest import ConfigMaker
+from tests.conftest import ROOT, ConfigMaker
 
 REST = '[[rule]]\nname = "rest"\n'
 
@@ -63,3 +63,14 @@ def test_conditions_are_those_that_are_given() -> None:
     assert Rule(name="x").conditions == {}
     assert {"ae_title", "roles", "dose", "time_of_day"} < set(CONDITIONS)
     assert not {"name", "process", "reason", "priority"} & set(CONDITIONS)
+
+
+def test_the_example_in_the_documentation_is_what_the_node_reads(make_config: ConfigMaker) -> None:
+    example = (ROOT / "docs/routing.md").read_text().split("```toml\n")[1].split("```")[0]
+    place = '[[destination]]\nkind = "folder"\nname = "duty-workstation"\npath = "x"\n'
+    rules = load(make_config(), place + example).rule
+    assert [rule.name for rule in rules][-1] == "everything else"
+    assert [rule.process for rule in rules] == [False, True, True, True]
+    shown = {key for rule in rules for key in rule.model_fields_set}
+    table = (ROOT / "docs/routing.md").read_text()
+    assert not [key for key in (*CONDITIONS, *FOLLOWS) if f"`{key}" not in table and key not in shown]
