@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from node.receive.tls import client_context
 from node.scu import Peer, StorageScu, echo
 from node.sender import Outgoing, SendError
 from node.settings import Settings, load_settings
@@ -38,7 +39,8 @@ class NodeProcess:
     @property
     def peer(self) -> Peer:
         receiver = self.settings.receiver
-        return Peer(self.settings.node.ae_title, receiver.host, receiver.port, "PACS", 10.0)
+        tls = None if receiver.tls is None else client_context(receiver.tls)
+        return Peer(self.settings.node.ae_title, receiver.host, receiver.port, "PACS", 10.0, tls)
 
     def start(self) -> None:
         """Start and wait until it answers C-ECHO."""
