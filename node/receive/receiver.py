@@ -10,7 +10,8 @@ from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian, Implic
 from pynetdicom import AE, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.events import Event as NetworkEvent
-from pynetdicom.sop_class import Verification
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import Verification, uid_to_service_class
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -150,15 +151,17 @@ class Receiver:
         """Tell what is not taken: once for each caller, for some propose a hundred SOP classes every time."""
         refused = {str(context.abstract_syntax) for context in event.assoc.rejected_contexts}
         caller = sender_of(event.assoc)
-        new = sorted(refused - self._told.setdefault(caller, set()), key=lambda uid: UID(uid).name)
-        if not new:
-            return
+        new = refused - self._told.setdefault(caller, set())
         self._told[caller] |= refused
-        what = UID(new[0]).name if len(new) == 1 else f"{UID(new[0]).name} and {len(new) - 1} more SOP classes"
-        uids = ", ".join(new[:_NAMED]) + (", ..." if len(new) > _NAMED else "")
-        verb = "is" if len(new) == 1 else "are"
-        why = f"to store SOP class {uids} here, add it to receiver.extra_sop_classes"
-        self._note(caller, f"{what} {verb} not accepted", why)
+        known = new & self._syntaxes.keys()
+        storage = {uid for uid in new - known if uid_to_service_class(uid) is StorageServiceClass}
+        for uids, why in (
+            (known, "none of the transfer syntaxes proposed for {} is taken"),
+            (storage, "to store SOP class {} here, add it to receiver.extra_sop_classes"),
+            (new - known - storage, "this node does not offer {}"),
+        ):
+            if uids:
+                self._note(caller, *_not_accepted(uids, why))
 
     def _extended(self, event: NetworkEvent) -> dict[UID, bytes]:
         return {uid: _STORES_EVERYTHING for uid in event.app_info if uid in self._storage_classes()}
@@ -195,6 +198,14 @@ class Receiver:
                 session.add(Event(study_id=None, who=who, what=what, why=why))
         except SQLAlchemyError as error:
             log.error("the event could not be written: %s", error)
+
+
+def _not_accepted(uids: set[str], why: str) -> tuple[str, str]:
+    """What an event says of SOP classes."""
+    first, *more = sorted(uids, key=lambda uid: UID(uid).name)
+    what = f"{UID(first).name} and {len(more)} more SOP classes are" if more else f"{UID(first).name} is"
+    named = ", ".join([first, *more][:_NAMED]) + (", ..." if len(uids) > _NAMED else "")
+    return f"{what} not accepted", why.format(named)
 
 
 def _preferred(proposed: list[UID], taken: frozenset[UID]) -> list[UID]:

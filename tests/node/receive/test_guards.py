@@ -12,10 +12,11 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from pynetdicom import AllStoragePresentationContexts
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from node.receive import OUT_OF_RESOURCES
+from node.receive import OUT_OF_RESOURCES, STORAGE_CLASSES
 from node.tables import Event, Instance
 from tests.mr_slices import mr_slice
 from tests.node.receive.conftest import Listening, StartReceiver
@@ -51,6 +52,7 @@ def node(start_receiver: StartReceiver) -> Listening:
     )  # fmt: skip
 
 
+_STORAGE_CLASSES = [str(context.abstract_syntax) for context in AllStoragePresentationContexts]
 recording = importlib.import_module("node.receive.record")  # the package has a function of this name
 
 
@@ -315,15 +317,22 @@ def test_what_is_proposed_beyond_storing_is_answered(start_receiver):
 
 def test_a_caller_that_proposes_everything_is_told_of_once(start_receiver):
     node = start_receiver()
-    proposed = tuple((f"1.2.840.10008.5.1.4.1.1.{number}", EXPLICIT) for number in range(501, 601))
-    for contexts in (proposed, proposed, ((MR, EXPLICIT), *proposed[:3]), (*proposed, ("1.2.3", EXPLICIT))):
+    proposed = tuple((uid, EXPLICIT) for uid in sorted(_STORAGE_CLASSES)[:100] if uid not in STORAGE_CLASSES)
+    find = "1.2.840.10008.5.1.4.1.2.2.1"
+    for contexts in (proposed, proposed, ((MR, "1.2.3"), *proposed[:3]), (*proposed, (find, EXPLICIT))):
         with RawPeer(node.port) as peer:
             assert peer.associate(contexts=contexts) == ASSOCIATE_AC
             peer.send(pdu(RELEASE_RQ, bytes(4)))
             assert peer.receive()[0] == RELEASE_RP
     with Session(node.engine) as session:
-        told = session.scalars(select(Event.what).where(Event.what.contains("accepted"))).all()
-    assert told == ["1.2.840.10008.5.1.4.1.1.501 and 99 more SOP classes are not accepted", "1.2.3 is not accepted"]
+        told = session.execute(select(Event.what, Event.why).where(Event.what.contains("accepted"))).all()
+    first, syntax, query = told
+    assert first.what.endswith(f" and {len(proposed) - 1} more SOP classes are not accepted")
+    assert first.why.endswith(", ... here, add it to receiver.extra_sop_classes")
+    assert tuple(syntax) == (
+        "MR Image Storage is not accepted", f"none of the transfer syntaxes proposed for {MR} is taken"
+    )  # fmt: skip
+    assert query.why == f"this node does not offer {find}"
 
 
 def test_writing_breaks_off_without_a_trace_when_the_peer_does(node):
