@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -64,7 +65,7 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
         ],
         "route": _route(last_decision(session, study)),
         "quality": _quality(records.latest(session, study)),
-        "derived": [_derived(row) for row in study.derived],
+        "derived": [_derived(row, study.derived) for row in study.derived],
         "quarantined": [describe_quarantined(row) for row in quarantined],
         "events": [
             {"at": _moment(event.at), "who": plain(event.who), "what": plain(event.what), "why": plain(event.why)}
@@ -118,10 +119,12 @@ def _quality(row: QualityCheck | None) -> dict[str, Any]:
     }
 
 
-def _derived(row: DerivedSeriesRow) -> dict[str, Any]:
+def _derived(row: DerivedSeriesRow, all_of_study: Sequence[DerivedSeriesRow]) -> dict[str, Any]:
+    """``superseded_by`` is the Series Instance UID of what stands for the study instead; "" where it is this one."""
     return {
         "kind": row.kind,
         "series_instance_uid": row.series_instance_uid,
+        "superseded_by": next((one.series_instance_uid for one in all_of_study if one.id == row.superseded_by), ""),
         "model_digest": row.model_digest,
         "made": _moment(row.made),
         "deliveries": [

@@ -27,9 +27,8 @@ def upgrade() -> None:
         sa.Column("begun", sa.DateTime(), nullable=False),
         sa.UniqueConstraint("study_id", "number"),
     )
-    with op.batch_alter_table("derived_series") as table:
-        table.add_column(sa.Column("superseded_by", sa.Integer(), nullable=True))
-        table.create_foreign_key("superseded_by_series", "derived_series", ["superseded_by"], ["id"])
+    # Not by batch_alter_table: that drops the table, which the rows of deliveries refer to.
+    op.execute("ALTER TABLE derived_series ADD COLUMN superseded_by INTEGER REFERENCES derived_series (id)")
     _write_down_latest_runs()
     _mark_superseded()
 
@@ -77,7 +76,5 @@ def _mark_superseded() -> None:
 
 def downgrade() -> None:
     op.execute("UPDATE deliveries SET state = 'QUEUED', settled = NULL WHERE state = 'SUPERSEDED'")
-    with op.batch_alter_table("derived_series") as table:
-        table.drop_constraint("superseded_by_series", type_="foreignkey")
-        table.drop_column("superseded_by")
+    op.execute("ALTER TABLE derived_series DROP COLUMN superseded_by")
     op.drop_table("runs")
