@@ -25,7 +25,7 @@ from node.inputs import changed_roles, freeze
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.routing.decide import Route
-from node.routing.record import assign, route_for, turn_away
+from node.routing.record import assign, route_for, turn_away, was_turned_away
 from node.settings import Settings
 from node.states import COLLECTING, State, Trigger, move
 from node.tables import Event, Instance, Series, Study, now
@@ -122,6 +122,9 @@ class Collector:
         """Something has come for a study that was complete. What changes nothing is noted; what does begins its
         collecting anew, and with it a new version of the result, unless a person or the configuration says otherwise.
         """
+        if was_turned_away(session, study) and route_for(study, study_facts(study), self._settings.rule).process:
+            move(session, study, Trigger.WANTED, "late instances: the rules do not turn it away any more")
+            return
         news = _news(session, study, was_held)
         if not news:
             _note(session, study, "they change nothing that the result is made of")

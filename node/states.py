@@ -53,6 +53,7 @@ class Trigger(StrEnum):
     FAILED = "cannot go on"
     CANCELLED = "cancelled by a person"
     UNWANTED = "a rule does not want it"
+    WANTED = "late instances make a rule want it"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,10 @@ TRANSITIONS: tuple[Transition, ...] = (
     *_each(
         _WAITING, Trigger.UNWANTED, State.CANCELLED,
         "the `[[rule]]` that decides on it says `process = false`; a person may have it processed all the same",
+    ),
+    Transition(
+        State.CANCELLED, Trigger.WANTED, State.RECEIVING,
+        "only of a study that a rule had turned away: with what has come since, the rules decide otherwise",
     ),
     *_each(_WORKING, Trigger.CANCELLED, State.CANCELLED, "a person stops the work where it is"),
     *_each(

@@ -54,6 +54,12 @@ def last_decision(session: Session, study: Study) -> Route | None:
     return None if row is None else _route(row)
 
 
+def was_turned_away(session: Session, study: Study) -> bool:
+    """Whether a rule, and since then nobody, has spoken against processing what the study holds."""
+    row = session.scalar(_newest(study))
+    return row is not None and row.run > study.run and not row.process
+
+
 def _newest(study: Study) -> Select[RouteRow]:
     return select(RouteRow).where(RouteRow.study_id == study.id).order_by(RouteRow.id.desc()).limit(1)
 

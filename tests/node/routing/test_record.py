@@ -26,6 +26,7 @@ from node.tables import Delivery, DerivedSeriesRow, RouteRow, Study, now
 from node.worker import Worker
 from node.workflow import Steps
 from tests.conftest import ConfigMaker
+from tests.mr_slices import mr_slice
 from tests.node.collecting import low_dose, quiet_for, receive, study_of, t1
 
 FOLDER = '[[destination]]\nkind = "folder"\nname = "{0}"\npath = "{0}"\n'
@@ -197,3 +198,26 @@ def settle(engine: Engine, place: str) -> None:
     with Session(engine) as session, session.begin():
         for row in session.scalars(select(Delivery).where(Delivery.destination == place)):
             row.state, row.settled = "SENT", now()
+
+
+def test_late_instances_that_a_rule_wants_bring_back_what_was_turned_away(collector, engine, starter, tmp_path):
+    turned_away = t1(StudyDescription="Knee")
+    study = collected(collector, engine, tmp_path, *turned_away[:10])
+    assert study.state == State.CANCELLED
+    study = collected(collector, engine, tmp_path, *turned_away[10:])
+    assert study.state == State.CANCELLED, "the rule still does not want it"
+    corrected = [mr_slice("t1", n, SeriesNumber=1, StudyDescription="MR Brain") for n in range(1, 25)]
+    study = collected(collector, engine, tmp_path, *corrected, *low_dose())
+    assert study.state == State.QUEUED
+    assert [event["what"] for event in shown(engine, study)["events"]][-3:-1] == [
+        "CANCELLED → RECEIVING", "RECEIVING → QUEUED",
+    ]  # fmt: skip
+    assert shown(engine, study)["route"]["rule"] == "emergency"
+
+
+def test_what_a_person_cancelled_stays_cancelled(collector, engine, starter, tmp_path):
+    slices = t1(StudyDescription="MR Brain")
+    study = collected(collector, engine, tmp_path, *slices[:10])
+    actions.cancel(engine, study.key, starter)
+    study = collected(collector, engine, tmp_path, *slices[10:], *low_dose())
+    assert study.state == State.CANCELLED
