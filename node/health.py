@@ -134,7 +134,11 @@ class HealthServer:
         """Listen; returns at once. Raises OSError when the address cannot be had."""
         if self._address[1] == 0:
             return
-        self._server = _Server(self._address, self._check)
+        try:
+            self._server = _Server(self._address, self._check)
+        except OSError as error:
+            address = ":".join(map(str, self._address))
+            raise OSError(f"health.host and health.port, {address}: {error.strerror}") from error
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("health probe at http://%s:%d/health", *self._address)
 

@@ -54,8 +54,8 @@ class Connection(RequestHandler):  # type: ignore[misc] # pynetdicom is not type
             self.request = tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
             self.request.do_handshake()
         except OSError as error:
-            why = error.reason if isinstance(error, ssl.SSLError) and error.reason else error
-            log.info("%s: no TLS connection: %s", self.client_address[0], why)
+            probe = isinstance(error, ssl.SSLEOFError | ConnectionError)  # connected and gone again
+            log.log(logging.DEBUG if probe else logging.WARNING, "%s: no TLS: %s", self.client_address[0], _why(error))
             self.request.close()
             return False
         return True
@@ -79,6 +79,12 @@ class Connection(RequestHandler):  # type: ignore[misc] # pynetdicom is not type
         association.requestor.address_info = self.remote
         association._handlers = dict(self.server._handlers)
         return association
+
+
+def _why(error: OSError) -> object:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message}"
+    return error.reason if isinstance(error, ssl.SSLError) and error.reason else error
 
 
 class Server(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is not typed

@@ -155,6 +155,11 @@ def _is_served(port: int) -> bool:
         return False
 
 
+def test_a_port_that_is_taken_is_named(health, settings, receiver):
+    with pytest.raises(OSError, match=f"health.port, 127.0.0.1:{health}: Address already in use"):
+        HealthServer(settings, HealthCheck(settings, receiver, Worker(settings))).start()
+
+
 def test_off_unless_configured(make_config, receiver):
     settings = load_settings(make_config())
     assert settings.health.port == 0

@@ -109,6 +109,23 @@ def test_a_probe_holds_no_slot(node):
         probe.socket.close()
 
 
+def test_the_probes_of_a_load_balancer_leave_nothing_and_are_told_nothing(start_receiver, caplog):
+    node = start_receiver()
+    assert answers_echo(node)
+    eventually(lambda: threads_of_connections() == 0)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counted, not looked at
+    caplog.clear()
+    for _ in range(100):
+        with socket.create_connection(("127.0.0.1", node.port)) as probe:
+            probe.shutdown(socket.SHUT_WR)
+            probe.settimeout(10)
+            assert probe.recv(100) == b""
+    eventually(lambda: threads_of_connections() == 0)
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
+    assert _reasons(node) == []
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
+
+
 def test_a_request_byte_by_byte_is_given_up(node):
     with RawPeer(node.port) as peer:
         assert _trickle(peer, associate_request(), 0.3) < 20

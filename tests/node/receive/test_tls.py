@@ -319,6 +319,18 @@ def test_what_is_not_tls_is_told_nothing(node, certificates, sent):
     assert answers_echo(node, certificates.client())
 
 
+def test_probes_are_not_logged_and_refusals_are(node, certificates, caplog):
+    for _ in range(20):
+        socket.create_connection(("127.0.0.1", node.port)).close()
+    eventually(lambda: threads_of_connections() == 0)
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
+    with pytest.raises(OSError), RawPeer(node.port, tls=certificates.client("old")) as peer:
+        peer.send(associate_request())
+        assert not peer.socket.recv(10)
+        raise ConnectionError
+    eventually(lambda: "127.0.0.1: no TLS: its certificate is not accepted: certificate has expired" in caplog.text)
+
+
 def test_certificates_of_callers_may_be_left_out_where_configured(start_receiver, certificates):
     node = start(start_receiver, certificates.table(required=False))
     assert answers_echo(node, certificates.client(""))
