@@ -126,6 +126,8 @@ class Archive:
     def _requested(self, event: Any) -> None:
         if self._faults.refuse():
             event.assoc.acse.send_reject(_REJECTED_TRANSIENT, _BY_PRESENTATION, _CONGESTION)
+            event.assoc.is_rejected = True  # or pynetdicom goes on and accepts, and the caller hears of an abort
+            event.assoc.kill()
 
     def _store(self, event: Any) -> int:
         if self._faults.hang_seconds:

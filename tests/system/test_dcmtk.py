@@ -12,7 +12,7 @@ import pytest
 from pydicom import dcmread
 
 from node.retrieve import DONE
-from node.scu import StorageScu
+from node.scu import StorageScu, echo
 from node.sender import NotOfferedError, Outgoing, Whereabouts
 from tests.conftest import ConfigMaker, free_port, require
 from tests.mr_slices import STUDY, mr_slice
@@ -99,6 +99,7 @@ def test_what_is_not_offered_is_refused_and_does_no_harm(node, files, tmp_path):
 
 def test_dcmqrscp_is_sent_to_and_asked_whether_it_has_it(node, dcmqrscp, files):
     outgoing = [Outgoing.of(path) for path in files]
+    echo(node.pacs)
     first = SLICES[0]
     here = Whereabouts(first.StudyInstanceUID, first.SeriesInstanceUID, first.SOPInstanceUID)
     with StorageScu(node.pacs, outgoing, find=True, report=lambda _: None) as scu:

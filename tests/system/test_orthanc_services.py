@@ -138,6 +138,7 @@ def test_orthanc_takes_over_tls_what_we_send_and_finds_it(secured, certificates,
     sent = mr_slice("virtual", 1, study="1.2.3.4")
     sent.save_as(tmp_path / "virtual.dcm", enforce_file_format=True)
     file = Outgoing.of(tmp_path / "virtual.dcm")
+    echo(our_call(secured, certificates))
     with StorageScu(our_call(secured, certificates), [file], find=True) as scu:
         scu.store(file)
         assert scu.has(Whereabouts(sent.StudyInstanceUID, sent.SeriesInstanceUID, sent.SOPInstanceUID))
