@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from node.quality import records
 from node.routing.decide import Route
 from node.routing.record import last_decision
+from node.routing.rules import Priority
 from node.tables import DerivedSeriesRow, QualityCheck, Quarantined, Study
 
 _CONTROL = dict.fromkeys(range(32)) | dict.fromkeys(range(127, 160))
@@ -30,6 +31,7 @@ def summarise_study(study: Study) -> dict[str, Any]:
         "study_date": plain(study.study_date),
         "accession_number": plain(study.accession_number),
         "state": study.state,
+        "priority": study.routes[-1].priority if study.routes else Priority.ROUTINE,
         "reason": plain(study.reason),
         "doing": plain(study.doing),
         "progress": study.progress,

@@ -67,6 +67,7 @@ class Study(Table):
 
     series: Mapped[list[Series]] = relationship(back_populates="study", order_by="Series.id")
     events: Mapped[list[Event]] = relationship(order_by="Event.id")
+    routes: Mapped[list[RouteRow]] = relationship(order_by="RouteRow.id")
     derived: Mapped[list[DerivedSeriesRow]] = relationship(back_populates="study", order_by="DerivedSeriesRow.id")
 
 

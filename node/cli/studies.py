@@ -18,8 +18,9 @@ from node.database import open_database, ready
 from node.engine import WorkStarter
 from node.quality.verdict import Verdict
 from node.report import describe_quarantined, describe_study, summarise_study
+from node.routing.rules import Priority
 from node.settings import Settings, load_settings
-from node.states import State
+from node.states import WORKING, State
 from node.tables import Quarantined, Study
 
 app = typer.Typer(no_args_is_help=True, help="The studies this node has received.")
@@ -52,12 +53,19 @@ def list_studies(
     for row in rows:
         colour = _COLOURS.get(State(row["state"]), "cyan")
         table.add_row(
-            row["key"][:8], escape(row["study_date"]), escape(row["accession_number"]), f"[{colour}]{row['state']}[/]",
-            str(row["instances"]), escape(row["doing"] or row["reason"]),
+            row["key"][:8], escape(row["study_date"]), escape(row["accession_number"]),
+            f"[{colour}]{row['state']}[/]{_priority(row)}", str(row["instances"]),
+            escape(row["doing"] or row["reason"]),
         )  # fmt: skip
     Console().print(table)
     if held:
         Console().print(f"{len(held)} in quarantine: `quarterdose studies quarantine` says why")
+
+
+def _priority(row: dict[str, Any]) -> str:
+    """Beside the state of what still waits, where it is not the usual one."""
+    waits = State(row["state"]) in WORKING and row["priority"] != Priority.ROUTINE
+    return f" [bold]{row['priority']}[/]" if waits else ""
 
 
 @app.command()

@@ -118,6 +118,20 @@ def test_a_study_in_the_database_and_what_was_written_down_of_it(config, tmp_pat
     assert 'as written down: the rule "knee": not processed: only brains' in shown
 
 
+def test_what_is_urgent_is_marked_in_the_list(config, tmp_path):
+    config.write_text(config.read_text().replace('time_of_day = ["19:00", "07:00"]\n', ""))
+    settings = load_settings(config)
+    engine = open_database(settings)
+    ready(engine)
+    receive(engine, tmp_path, *t1(), *low_dose())
+    quiet_for(engine, 1e6)
+    Collector(settings, engine, WorkStarter(engine), Associations()).look()
+    listed = CliRunner().invoke(app, ["studies", "list", "--config", str(config)], env={"COLUMNS": "200"}).output
+    assert "QUEUED stat" in listed
+    shown = CliRunner().invoke(app, ["studies", "show", study_of(engine).key, "--config", str(config)]).output
+    assert "rule emergency: processed, for every destination, priority stat" in " ".join(shown.split())
+
+
 def test_what_is_not_one_study_is_refused(config, tmp_path):
     t1(1)[0].save_as(tmp_path / "other.dcm", enforce_file_format=True)
     (tmp_path / "note.txt").write_text("hello")

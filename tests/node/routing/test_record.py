@@ -93,6 +93,7 @@ def test_what_the_first_fitting_rule_says_is_written_down_and_done(
     )  # fmt: skip
     report = shown(engine, study)
     assert report["route"]["rule"] == "emergency"
+    assert report["priority"] == "stat"
     assert [event for event in report["events"] if event["what"] == 'rule "emergency" decides']
 
 
