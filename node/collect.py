@@ -22,6 +22,7 @@ from node.engine import WorkStarter
 from node.files import DataFolder
 from node.header.instance import HeaderError, InstanceHeader, scan
 from node.inputs import changed_roles, freeze
+from node.inquire import Answer, Inquirer
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.routing.decide import Route
@@ -45,6 +46,7 @@ class Collector:
         self._engine = engine
         self._starter = starter
         self._associations = associations
+        self._inquirer = Inquirer(settings, engine, starter, self.wake)
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="collector", daemon=True)
@@ -140,6 +142,8 @@ class Collector:
         said_so = completeness.on_association_close and self._associations.is_finished(study.key)
         settled = said_so or quiet >= completeness.quiet_seconds
         gave_up = quiet >= completeness.give_up_seconds
+        if settled and not gave_up and not study.held and self._more_is_coming(study):
+            return
         complete = not study.missing and settled and (gave_up or not study.missing_optional)
         if not complete and not (study.held and settled) and not (study.missing and gave_up):
             return
@@ -153,6 +157,17 @@ class Collector:
             enqueue(session, study, self._starter, route, Trigger.COMPLETE, why)
         else:
             move(session, study, Trigger.GAVE_UP_WAITING, "; ".join(study.missing))
+
+
+    def _more_is_coming(self, study: Study) -> bool:
+        """Whether a source holds more of the study than has arrived, or is just being asked."""
+        answer = self._inquirer.answer(study)
+        if answer is None:
+            if not route_for(study, study_facts(study), self._settings.rule).process:
+                return False
+            self._inquirer.ask(study)
+            return True
+        return answer in (Answer.ASKED, Answer.MORE)
 
 
 def judge(session: Session, study: Study, settings: Settings) -> None:

@@ -40,10 +40,11 @@ class StudyFound:
 
 @dataclass(frozen=True)
 class SeriesFound:
-    """A series that a peer holds."""
+    """A series that a peer holds; ``instances`` is how many of it (0020,1209), None where it does not say."""
 
     series_instance_uid: str
     modality: str
+    instances: int | None
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,12 @@ class QueryRetrieveScu:
         query = Dataset()
         query.QueryRetrieveLevel = "SERIES"
         query.StudyInstanceUID = study_instance_uid
-        query.SeriesInstanceUID = query.Modality = ""
+        query.SeriesInstanceUID = query.Modality = query.NumberOfSeriesRelatedInstances = ""
         return [
-            SeriesFound(str(found.SeriesInstanceUID), str(found.get("Modality") or ""))
+            SeriesFound(
+                str(found.SeriesInstanceUID), str(found.get("Modality") or ""),
+                _number(found.get("NumberOfSeriesRelatedInstances")),
+            )
             for found in self._find(query) if found.get("SeriesInstanceUID")
         ]  # fmt: skip
 
@@ -180,6 +184,11 @@ def _said(status: Dataset) -> str:
         return "0xA801: it does not know our AE title as a move destination; enter this node there"
     comment = status.get("ErrorComment", "")
     return f"0x{status.Status:04X} {comment}".rstrip() + (f", {failed} sub-operations failed" if failed else "")
+
+
+def _number(value: object) -> int | None:
+    text = "" if value is None else str(value)
+    return int(text) if text.isdecimal() else None
 
 
 def _texts(value: object) -> tuple[str, ...]:

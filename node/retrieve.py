@@ -96,7 +96,7 @@ class Retriever:
 
     def _wanted(self, scu: QueryRetrieveScu, study: str) -> Wanted:
         """What the source holds of the study and this node takes."""
-        takes = {*STORAGE_CLASSES, *self._settings.receiver.extra_sop_classes, ""}
+        takes = taken_classes(self._settings)
         wanted = {
             series.series_instance_uid: {
                 found.sop_instance_uid
@@ -193,6 +193,11 @@ class Retriever:
             session.add(Event(study_id=study.id if study else None, who=pull.asked_by, what=what, why=why))
             log.info("pull %d from %s: %s: %s", pull_id, pull.source, state, why)
         return Outcome(why)
+
+
+def taken_classes(settings: Settings) -> set[str]:
+    """The SOP Class UIDs that are fetched; "" for an instance whose class the source does not tell."""
+    return {*STORAGE_CLASSES, *settings.receiver.extra_sop_classes, ""}
 
 
 def request(session: Session, starter: WorkStarter, study_instance_uid: str, source: str, who: str, why: str) -> Pull:

@@ -261,6 +261,7 @@ class RetrievalSettings(_Table):
     longest_retry_seconds: Seconds
     timeout_seconds: Annotated[float, Field(gt=0)]
     total_seconds: Annotated[float, Field(gt=0)]
+    complete_studies: bool
 
     def backoff(self, attempt: int) -> float:
         """Seconds to wait after failed attempt number ``attempt`` (1, 2, ...): doubled each time, capped."""
