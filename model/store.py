@@ -97,9 +97,19 @@ def model_folders(where: Path = SHIPPED) -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in where.glob(f"*/{WEIGHTS}")))
 
 
+def roles_of(folder: Path) -> tuple[Role, ...]:
+    """What a model folder's network takes, without reading the network. Raises WeightsError."""
+    path = folder / WEIGHTS
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return tuple(Role(role) for role in json.loads(file.metadata()[METADATA])["roles"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{path} holds no weights of this network ({error}); copy the model folder again") from error
+
+
 def best_for(roles: Collection[Role], where: Path = SHIPPED) -> Path:
     """The folder of the model that uses the most of ``roles`` and needs no other. Raises WeightsError if none fits."""
-    needs = {folder: _read(folder / WEIGHTS)[1] for folder in model_folders(where)}
+    needs = {folder: roles_of(folder) for folder in model_folders(where)}
     fitting = [folder for folder, needed in needs.items() if set(needed) <= set(roles)]
     if not fitting:
         known = "; ".join(f"{folder.name} needs {', '.join(needed)}" for folder, needed in needs.items())

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from node.database import current_revision, newest_revision, open_database
 from node.deliver import peer_of
+from node.files import DataFolder
 from node.receive.tls import client_context, server_context, valid_until
 from node.scu import Peer, echo
 from node.sender import NotOfferedError, SendError, Whereabouts
@@ -100,9 +103,17 @@ def _brain_weights() -> str:
 def _synthesis_weights(settings: Settings, folder: str) -> str:
     from model.card import CardError  # here, for torch takes seconds to load and the other checks need none of it
     from model.store import Model, WeightsError, best_for
+    from node.models.registry import choose, known_models
 
     try:
-        path = Path(folder) if folder else best_for(settings.completeness.required)
+        if folder:
+            path = Path(folder)
+        elif current_revision(engine := open_database(settings)) == newest_revision():
+            with Session(engine) as session:
+                models = known_models(session, DataFolder(settings.node.data))
+            path = choose(models, settings.completeness.required).folder
+        else:  # no database yet: nobody has decided anything
+            path = best_for(settings.completeness.required)
         model = Model.load(path, "cpu")
     except (CardError, WeightsError) as error:
         raise RuntimeError(str(error)) from error

@@ -19,7 +19,7 @@ def safe_name(text: str) -> str:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The node's data folder: ``incoming/``, ``quarantine/`` and one folder per study."""
+    """The node's data folder: ``incoming/``, ``quarantine/``, ``models/`` and one folder per study."""
 
     root: Path
 
@@ -34,6 +34,10 @@ class DataFolder:
         """The place of one version of one instance: named by what it is, so that writing it twice is harmless."""
         name = f"{safe_name(sop_instance_uid)}-{digest[:12]}.dcm"
         return self.root / "studies" / study_key / "received" / series_key / name
+
+    def model(self, digest: str) -> Path:
+        """Where a model that was taken in is kept."""
+        return self.root / "models" / digest
 
     def work(self, study_key: str, run: int) -> Work:
         return Work(self.root / "studies" / study_key / f"run-{run:03d}")

@@ -1,4 +1,4 @@
-"""The numeric steps of a study, run in the numeric process: convert, prepare, check, synthesise, derive.
+"""The numeric steps of a study, run in the numeric process: convert, prepare, check, synthesise, derive, shadow.
 
 Each reads what the step before left on disk and leaves its own result, complete or not at all; repeating one is
 harmless. What is wrong with the study itself is raised as StudyError.
@@ -22,7 +22,8 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from model.card import CardError
-from model.store import Model, WeightsError, best_for
+from model.store import Model, WeightsError
+from model.synthesise import Synthesis
 from model.synthesise import synthesise as run_network
 from node.collect import series_facts
 from node.database import open_database, writing
@@ -33,6 +34,10 @@ from node.fallback import first_state, kinds_to_make
 from node.files import DataFolder, Work, write_durably
 from node.inputs import of_run
 from node.ledger import QUEUED, supersede
+from node.models import shadow as shadows
+from node.models.registry import KnownModel, choose, known_models
+from node.models.registry import shadows as shadow_models
+from node.models.standing import Standing
 from node.quality import records
 from node.quality.headers import header_measures
 from node.quality.verdict import Verdict, assess
@@ -91,24 +96,37 @@ class Room:
     def folder(self) -> DataFolder:
         return DataFolder(self.settings.node.data)
 
+    def models(self) -> list[KnownModel]:
+        """Every model, and what people decided about it."""
+        with Session(self.engine) as session:
+            return known_models(session, self.folder)
+
     def model_for(self, roles: tuple[Role, ...], route: Route) -> Model:
-        """The weights that the study's rule names, else the configured ones, else the shipped ones that make the most
-        of ``roles``. Raises StudyError.
+        """The weights that the study's rule names, else the configured ones, else those in use that make the most of
+        ``roles``. Raises StudyError.
         """
-        configured = route.model or self.settings.model.folder
-        device = None if self.settings.work.device == "auto" else self.settings.work.device
+        named = route.model or self.settings.model.folder
         try:
-            path = Path(configured) if configured else best_for(roles)
-            if path not in self._models:
-                self._models[path] = Model.load(path, device)
+            models = self.models()
+            path = Path(named) if named else choose(models, roles).folder
+            model = self.load(path)
         except (WeightsError, CardError) as error:
             raise StudyError(f"{error}{_remedy(route)}") from error
-        model = self._models[path]
         lacking = [role for role in model.roles if role not in roles]
         if lacking:
             why = f"the weights in {path} need {', '.join(lacking)}, which this study has not"
             raise StudyError(f"{why}{_remedy(route)}")
+        for known in models:
+            if known.digest == model.digest and known.standing is Standing.RETIRED:
+                raise StudyError(f"the weights in {path} were retired ({known.why}){_remedy(route)}")
         return model
+
+    def load(self, folder: Path) -> Model:
+        """The model of a folder, which stays loaded. Raises WeightsError or CardError."""
+        if folder not in self._models:
+            device = None if self.settings.work.device == "auto" else self.settings.work.device
+            self._models[folder] = Model.load(folder, device)
+        return self._models[folder]
 
     def progress(self, study_id: int, doing: str, share: float) -> None:
         """Tell the tables what is being done; at most twice a second."""
@@ -190,16 +208,39 @@ def synthesise(room: Room, study_id: int) -> None:
     work = _work(room, study_id)
     prepared = PreparedStudy.load(work.prepared)
     model = room.model_for(prepared.channels, _route(room, study_id))
-    inputs = prepared.input[[prepared.channels.index(role) for role in model.roles]]
-    result = run_network(
-        model, inputs, prepared.brain,
-        lambda done, of: room.progress(study_id, f"flip {done} of {of}", done / of),
-    )  # fmt: skip
+    result = _virtual(model, prepared, lambda done, of: room.progress(study_id, f"flip {done} of {of}", done / of))
     header = {
         "model_name": model.card.name, "model_digest": result.model_digest, "roles": list(result.roles),
         "created": now().isoformat(timespec="seconds"),
     }  # fmt: skip
     write_npz(work.synthesis, {"virtual": result.virtual, "uncertainty": result.uncertainty}, header)
+
+
+def shadow(room: Room, study_id: int) -> None:
+    """What models that are only tried make of the study, held against what was sent; nothing of it is kept but that.
+
+    Raises StudyError, which concerns nobody but those who try the model.
+    """
+    run = _run(room, study_id)
+    prepared = PreparedStudy.load(run.work.prepared)
+    arrays, header = read_npz(run.work.synthesis)
+    sent = arrays["virtual"].astype(np.float32)
+    for tried in shadow_models(room.models(), prepared.channels):
+        if tried.digest == header["model_digest"]:
+            continue
+        begun = time.monotonic()
+        try:
+            result = _virtual(room.load(tried.folder), prepared, None)
+        except (WeightsError, CardError) as error:
+            raise StudyError(f"the shadow {tried.label}: {error}") from error
+        found = shadows.compare(result.virtual, sent, prepared.brain, time.monotonic() - begun)
+        with writing(room.engine) as session:
+            shadows.record(session, run.study(session), tried.digest, header["model_digest"], found)
+
+
+def _virtual(model: Model, prepared: PreparedStudy, progress: Callable[[int, int], None] | None) -> Synthesis:
+    inputs = prepared.input[[prepared.channels.index(role) for role in model.roles]]
+    return run_network(model, inputs, prepared.brain, progress)
 
 
 def derive(room: Room, study_id: int) -> None:
@@ -238,6 +279,7 @@ STEPS: dict[str, Callable[[Room, int], None]] = {
     "check": check,
     "synthesise": synthesise,
     "derive": derive,
+    "shadow": shadow,
 }
 
 

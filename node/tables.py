@@ -240,6 +240,40 @@ class RouteRow(Table):
     decided: Mapped[datetime] = mapped_column(default=now)
 
 
+class ModelRow(Table):
+    """What a person decided about a model (node.models.registry)."""
+
+    __tablename__ = "models"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    roles: Mapped[list[str]]
+    standing: Mapped[str]
+    who: Mapped[str]
+    why: Mapped[str]
+    since: Mapped[datetime] = mapped_column(default=now)
+
+
+class ShadowResult(Table):
+    """How far a shadow's image of a study lies from the one that was sent (node.models.shadow)."""
+
+    __tablename__ = "shadow_results"
+    __table_args__ = (UniqueConstraint("study_id", "run", "digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"))
+    run: Mapped[int]
+    digest: Mapped[str] = mapped_column(index=True)
+    against: Mapped[str]
+    psnr: Mapped[float | None]
+    ssim: Mapped[float]
+    difference: Mapped[float]
+    largest: Mapped[float]
+    seconds: Mapped[float]
+    made: Mapped[datetime] = mapped_column(default=now)
+
+
 class Event(Table):
     """Who did what, when and why."""
 

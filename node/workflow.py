@@ -1,7 +1,8 @@
 """What the product does with a complete study: this list of steps, and nothing else.
 
-convert → prepare → check → synthesise → derive, then one delivery per destination. The engine remembers each finished
-step; after ``kill -9`` a study continues with the step that was interrupted (shared engine notes; DESIGN, Decisions).
+convert → prepare → check → synthesise → derive, then one delivery per destination; last, models that are only tried.
+The engine remembers each finished step; after ``kill -9`` a study continues with the step that was interrupted (shared
+engine notes; DESIGN, Decisions).
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ from dataclasses import dataclass
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID, StepOptions
 from dbos import error as dbos_error
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from node.database import writing
 from node.deliver import GIVEN_UP, Deliverer
 from node.engine import QUEUE_PRIORITY, deliveries_to, workflow_id
 from node.errors import CancelledError, StudyError
+from node.models.standing import Standing
 from node.quality import records
 from node.routing.record import route_of
 from node.routing.rules import Priority
 from node.settings import Settings
 from node.states import WORKING, State, Trigger, move
-from node.tables import Study
-from node.worker import Worker, WorkerDiedError
+from node.tables import Event, ModelRow, Study
+from node.worker import StepCrashedError, Worker, WorkerDiedError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,19 @@ class Steps:
             raise StudyError(f'the rule "{route.rule}" sends it to {gone}, no [[destination]] any more; put it back')
         self._enter(run, study_id, Trigger.DELIVER, "derived series are ready")
         return [[place, f"{run}-deliver-{place}-0"] for place in places]
+
+    def shadow(self, study_id: int) -> None:
+        """Try other models on the study. Whatever comes of it, the study goes its way."""
+        with Session(self.engine) as session:
+            if not session.scalar(select(ModelRow.id).where(ModelRow.standing == Standing.SHADOW).limit(1)):
+                return
+        try:
+            self.worker.run("shadow", study_id, lambda: False)
+        except (StudyError, WorkerDiedError, StepCrashedError) as error:
+            log.warning("study %d: a shadow was not compared: %s", study_id, error)
+            with writing(self.engine) as session:
+                why = str(error).strip().splitlines()[-1]
+                session.add(Event(study_id=study_id, who="node", what="a shadow was not compared", why=why))
 
     def send(self, run: str, study_id: int, destination: str, attempt: int) -> str:
         """One attempt at one destination; returns what went wrong, empty when everything is there."""
@@ -118,6 +133,8 @@ def register(steps: Steps) -> None:
         for destination, series in deliveries:
             with SetWorkflowID(f"{series}-1"), SetEnqueueOptions(priority=_in_queue(priority)):
                 DBOS.enqueue_workflow(deliveries_to(destination), deliver_to, study, destination, series, 1, priority)
+        if DBOS.patch("shadow"):  # after the study is on its way, which a shadow must not hold up
+            DBOS.run_step({"name": "shadow"}, steps.shadow, study)
 
     @DBOS.workflow(name="deliver_to", max_recovery_attempts=None)
     def deliver_to(

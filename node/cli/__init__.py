@@ -13,6 +13,7 @@ from node.cli import (
     cohorts,
     database,
     demonstration,
+    models,
     network,
     retrieving,
     routing,
@@ -45,6 +46,7 @@ training.add_to(app)
 retrieving.add_to(app)
 app.add_typer(studies.app, name="studies")
 app.add_typer(routing.app, name="rules")
+app.add_typer(models.app, name="models")
 app.add_typer(cohorts.app, name="cohort")
 app.add_typer(database.app, name="db")
 

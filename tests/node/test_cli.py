@@ -58,7 +58,7 @@ def study(config: Path) -> str:
 @pytest.mark.parametrize(
     "command",
     [(), ("run",), ("demo",), ("simulate",), ("send",), ("echo",), ("check",), ("studies",), ("studies", "retry"),
-     ("rules",), ("rules", "test"),
+     ("rules",), ("rules", "test"), ("models",), ("models", "shadow"),
      ("db", "upgrade")],
 )  # fmt: skip
 def test_every_command_has_help(command):
