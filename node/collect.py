@@ -16,7 +16,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
-from node.complete import hold_reasons, missing_roles, unusable
+from node.complete import (
+    different_names,
+    different_patient_ids,
+    hold_reasons,
+    missing_roles,
+    patient_ids,
+    unusable,
+)
 from node.database import writing
 from node.engine import WorkStarter
 from node.files import DataFolder
@@ -26,7 +33,7 @@ from node.inquire import Answer, Inquirer
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.routing.decide import Route
-from node.routing.record import assign, route_for, turn_away, was_turned_away
+from node.routing.record import assign, refused_outright, route_for, turn_away, was_turned_away
 from node.settings import Settings
 from node.states import COLLECTING, State, Trigger, move
 from node.tables import Event, Instance, Series, Study, now
@@ -113,21 +120,22 @@ class Collector:
             return
         if study.unjudged:
             study.unjudged = False
-            was_held = bool(study.held)
+            was_held, lacked = bool(study.held), set(study.missing)
             judge(session, study, self._settings)
             if State(study.state) not in COLLECTING:
-                self._take_late(session, study, was_held)
+                self._take_late(session, study, _news(session, study, was_held, lacked))
+            elif (refusal := refused_outright(study, study_facts(study), self._settings.rule)) is not None:
+                move(session, study, Trigger.UNWANTED, turn_away(session, study, refusal))
         if State(study.state) in COLLECTING:
             self._decide(session, study)
 
-    def _take_late(self, session: Session, study: Study, was_held: bool) -> None:
+    def _take_late(self, session: Session, study: Study, news: str) -> None:
         """Something has come for a study that was complete. What changes nothing is noted; what does begins its
         collecting anew, and with it a new version of the result, unless a person or the configuration says otherwise.
         """
         if was_turned_away(session, study) and route_for(study, study_facts(study), self._settings.rule).process:
             move(session, study, Trigger.WANTED, "late instances: the rules do not turn it away any more")
             return
-        news = _news(session, study, was_held)
         if not news:
             _note(session, study, "they change nothing that the result is made of")
         elif State(study.state) is State.CANCELLED or self._settings.completeness.late_instances == "note":
@@ -180,9 +188,24 @@ def judge(session: Session, study: Study, settings: Settings) -> None:
         decision = decisions.get(series.series_instance_uid)
         if decision is not None:
             series.role, series.because = decision.role, decision.because
+    _note_patient(session, study, facts)
     study.held = [*hold_reasons(facts), *unusable(decisions, facts)]
-    study.missing = list(missing_roles(decisions, facts, settings.completeness.required))
+    study.missing = [*different_names(facts), *missing_roles(decisions, facts, settings.completeness.required)]
     study.missing_optional = list(missing_roles(decisions, facts, settings.completeness.optional))
+
+
+def _note_patient(session: Session, study: Study, facts: Sequence[SeriesFacts]) -> None:
+    """What is new about whose study it is: events, and the study under the Patient ID that all of it has now."""
+    for line in (*different_patient_ids(facts), *different_names(facts)):
+        if line not in (*study.held, *study.missing):
+            log.warning("study %s: %s", study.key, line)
+            session.add(Event(study_id=study.id, who="node", what="patient differs", why=line))
+    ids = patient_ids(facts)
+    if len(ids) == 1 and ids != {study.patient_id}:
+        [patient_id] = ids
+        why = f"every instance has Patient ID {patient_id!r} now, no longer {study.patient_id!r}"
+        session.add(Event(study_id=study.id, who="node", what="patient changed", why=why))
+        study.patient_id = patient_id
 
 
 def read_headers(engine: Engine, data: DataFolder, study_id: int) -> None:
@@ -234,10 +257,11 @@ def enqueue(
     starter.process(session, study, assign(session, study, route, who).priority)
 
 
-def _news(session: Session, study: Study, was_held: bool) -> str:
-    """What late instances change about a study, in words; "" when its result would be the same."""
-    if study.held:
-        return "; ".join(study.held)
+def _news(session: Session, study: Study, was_held: bool, lacked: set[str]) -> str:
+    """What late instances change about a study, which was held or lacked something before, in words; "" when its result
+    would be the same."""
+    if wrong := [*study.held, *(line for line in study.missing if line not in lacked)]:
+        return "; ".join(wrong)
     if study.run == 0 or was_held:
         return "what kept it from being processed may be mended"
     roles = changed_roles(session, study)

@@ -5,6 +5,7 @@ Pure functions over headers: no database, no clock. When to give up is for the c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from node.gaps import gaps, slice_number
@@ -74,11 +75,7 @@ def hold_reasons(facts: Iterable[SeriesFacts]) -> tuple[str, ...]:
     """
     series = [one for one in facts if not one.lead.ours]
     headers = [header for one in series for header in one.headers]
-    reasons: list[str] = []
-    patients = {header.patient_id for header in headers}
-    if len(patients) > 1:
-        shown = sorted(repr(patient) if patient else "(empty)" for patient in patients)
-        reasons.append(f"{len(patients)} different Patient IDs in one study: {', '.join(shown)}")
+    reasons = [*different_patient_ids(series)]
     studies = {header.study_instance_uid for header in headers}
     if len(studies) > 1:
         reasons.append(f"series of {len(studies)} different studies: {', '.join(sorted(studies))}")
@@ -90,6 +87,33 @@ def hold_reasons(facts: Iterable[SeriesFacts]) -> tuple[str, ...]:
         if cut:
             reasons.append(f"{one.name}: the pixel data of {cut} of {len(one.headers)} instances are truncated")
     return tuple(reasons)
+
+
+def patient_ids(facts: Iterable[SeriesFacts]) -> set[str]:
+    """The Patient IDs of what the study holds; instances of Quarterdose itself do not count."""
+    return {header.patient_id for one in facts if not one.lead.ours for header in one.headers}
+
+
+def different_patient_ids(facts: Iterable[SeriesFacts]) -> tuple[str, ...]:
+    """Two patients in one study, or one of whom a part has been merged into another."""
+    patients = patient_ids(facts)
+    shown = sorted(repr(patient) if patient else "(empty)" for patient in patients)
+    return (f"{len(patients)} different Patient IDs in one study: {', '.join(shown)}",) if len(patients) > 1 else ()
+
+
+def different_names(facts: Iterable[SeriesFacts]) -> tuple[str, ...]:
+    """Series whose patient has another name than that of most instances: a correction of which a part has arrived, or
+    another person under the same Patient ID. A study with two names is not made into one result.
+    """
+    series = [one for one in facts if not one.lead.ours]
+    names = Counter(header.patient_name_digest for one in series for header in one.headers)
+    del names[""]
+    if len(names) < 2:
+        return ()
+    [(usual, _)] = names.most_common(1)
+    others = [one.name for one in series if {header.patient_name_digest for header in one.headers} - {usual, ""}]
+    remedy = "send them with the name that is right, or force the study"
+    return (f"{len(names)} different patient names in one study, that of {', '.join(others)} is the rarer; {remedy}",)
 
 
 def unusable(decisions: Mapping[str, RoleDecision], facts: Iterable[SeriesFacts]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from node.header.acquired import acquired
 from node.header.contrast import contrast
 from node.header.elements import Elements
 from node.header.frames import Macros, Plane, Slices, Stack, declared_slices, slices
-from node.header.patient import age_years, body_part
+from node.header.patient import age_years, body_part, name_digest
 from node.header.pixels import HeaderEnd, pixels, size
 from node.header.sequence import TAGS as SEQUENCE_TAGS
 from node.header.sequence import mr_sequence
@@ -56,6 +56,7 @@ class InstanceHeader:
     study_description: str = ""
     body_part: str = ""
     requested_priority: str = ""
+    patient_name_digest: str = ""
     patient_age_years: int | None = None
     modality: str = ""
     manufacturer: str = ""
@@ -213,6 +214,7 @@ def scan(source: Path | BinaryIO) -> InstanceHeader:
         series_number=elements.integer("SeriesNumber"),
         instance_number=elements.integer("InstanceNumber"),
         acquired=acquired(elements, macros),
+        patient_name_digest=name_digest(elements),
         patient_age_years=age_years(elements),
         body_part=body_part(elements, macros),
         requested_priority=_requested_priority(elements),
