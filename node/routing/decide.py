@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 from node.roles.series_facts import SeriesFacts
 from node.routing.rules import Priority, Rule
@@ -132,6 +133,17 @@ def decide(rules: Sequence[Rule], study: StudyTraits) -> Route:
         if judgement.fits:
             return _route(judgement, study)
     return WITHOUT_RULES
+
+
+def refuse(rules: Sequence[Rule], study: StudyTraits) -> Route | None:
+    """The route of a rule that turns the study away whatever may still come of it; None where that cannot be said yet.
+
+    More series meet more conditions, never fewer. So a rule that fits decides for good unless one that processes stands
+    before it, or a time of day that will pass.
+    """
+    first = tuple(takewhile(lambda rule: not rule.process and rule.time_of_day is None, rules))
+    route = decide(first, study)
+    return None if route.process else route
 
 
 def _route(judgement: Judgement, study: StudyTraits) -> Route:

@@ -10,7 +10,7 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from node.roles.series_facts import SeriesFacts
-from node.routing.decide import WITHOUT_RULES, Route, StudyTraits, decide
+from node.routing.decide import WITHOUT_RULES, Route, StudyTraits, decide, refuse
 from node.routing.rules import Priority, Rule
 from node.tables import Event, RouteRow, Study
 from preprocessing.role import Role
@@ -25,6 +25,11 @@ def traits_of(study: Study, facts: Iterable[SeriesFacts], at: datetime | None = 
 def route_for(study: Study, facts: Iterable[SeriesFacts], rules: tuple[Rule, ...]) -> Route:
     """What the rules say of a study as it is now; nothing is written."""
     return decide(rules, traits_of(study, facts)) if rules else WITHOUT_RULES
+
+
+def refused_outright(study: Study, facts: Iterable[SeriesFacts], rules: tuple[Rule, ...]) -> Route | None:
+    """What turns the study away whatever may still come of it, if that can be said."""
+    return refuse(rules, traits_of(study, facts)) if rules else None
 
 
 def assign(session: Session, study: Study, route: Route, who: str) -> Route:

@@ -12,7 +12,7 @@ from pydicom.filebase import DicomBytesIO
 
 from node.header.instance import InstanceHeader, scan
 from node.roles.series_facts import SeriesFacts
-from node.routing.decide import WITHOUT_RULES, StudyTraits, decide, judge
+from node.routing.decide import WITHOUT_RULES, StudyTraits, decide, judge, refuse
 from node.routing.rules import Priority, Rule
 from preprocessing.role import Role
 from tests.mr_slices import mr_slice
@@ -147,3 +147,15 @@ def test_the_traits_of_received_series():
 def test_what_quarterdose_made_is_no_trait():
     (ours,) = [replace(header("virtual"), ours=True)]
     assert StudyTraits.of([SeriesFacts.of([ours], "US")], {}, NIGHT) == StudyTraits(NIGHT, frozenset())
+
+
+def test_a_study_is_turned_away_early_only_by_what_nothing_can_change():
+    at_night = Rule(name="night", time_of_day=("19:00", "07:00"), process=False, reason="closed")
+    nothing = Rule(name="rest", process=False, reason="nobody asked")
+    adult = replace(STUDY, age=40)
+    assert refuse((CHILD, REST), STUDY).rule == "children"
+    assert refuse((CHILD, REST), adult) is None
+    assert refuse((CHILD, nothing), adult).rule == "rest"
+    assert refuse((EMERGENCY, CHILD, nothing), replace(STUDY, ae_title=())) is None, "an emergency series may yet come"
+    assert refuse((at_night, CHILD, REST), STUDY) is None, "by the time it is complete it may be day"
+    assert refuse((), STUDY) is None

@@ -128,6 +128,12 @@ def test_what_no_rule_wants_is_not_waited_for_and_not_reported_as_incomplete(col
     assert (study.state, study.reason) == (State.CANCELLED, 'not processed by the rule "knee": only brains')
 
 
+def test_what_nothing_can_change_is_turned_away_at_once(collector, engine, tmp_path):
+    receive(engine, tmp_path, *t1(StudyDescription="Knee")[:10])
+    collector.look()
+    assert study_of(engine).state == State.CANCELLED, "nobody waits an hour for the rest of a knee"
+
+
 def test_what_a_rule_wants_is_still_reported_as_incomplete(collector, engine, tmp_path):
     study = collected(collector, engine, tmp_path, *t1(StudyDescription="MR Brain")[:10])
     assert study.state == State.INCOMPLETE
