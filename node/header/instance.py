@@ -245,9 +245,16 @@ def scan(source: Path | BinaryIO) -> InstanceHeader:
         concatenation_total=elements.integer("InConcatenationTotalNumber"),
         has_pixel_data=seen.present,
         truncated=seen.truncated,
-        ours=is_ours(dataset),
+        ours=_has_our_mark(dataset),
         unreadable=tuple(elements.unreadable),
     )  # fmt: skip
+
+
+def _has_our_mark(dataset: FileDataset) -> bool:
+    try:
+        return is_ours(dataset)
+    except Exception:  # noqa: BLE001 - pydicom reads a value when it is asked for it; one that is damaged is no mark
+        return False
 
 
 def _origin(elements: Elements) -> dict[str, Any]:

@@ -66,7 +66,11 @@ class SteppedDul(DULServiceProvider):  # type: ignore[misc] # pynetdicom is not 
             else:
                 self._recv_pdu.put(decoded)
                 self.event_queue.put(event)
-            self.step()
+            try:
+                self.step()
+            except ValueError as error:  # as of an even presentation context ID, which is found when it is acted on
+                log.warning("a PDU cannot be acted on: %s", error)
+                self.happened(_INVALID)
 
     def happened(self, event: str) -> None:
         """Have the state machine act on an event of PS3.8 table 9-10."""

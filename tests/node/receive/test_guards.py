@@ -102,6 +102,18 @@ def test_what_never_becomes_an_association_leaves_nothing(node, sent):
     assert answers_echo(node)
 
 
+@pytest.mark.parametrize("context_id", [0, 2, 254])
+def test_an_impossible_presentation_context_is_answered_with_an_abort(node, context_id, caplog):
+    request = bytearray(associate_request())
+    place = request.index(item(0x30, MR.encode())) - 4
+    assert request[place] == 1
+    request[place] = context_id
+    with RawPeer(node.port) as peer:
+        peer.send(bytes(request))
+        assert peer.receive()[0] == ABORT
+    assert [record for record in caplog.records if record.levelname == "ERROR" and record.name.startswith("node")] == []
+
+
 def test_a_probe_holds_no_slot(node):
     probes = [RawPeer(node.port) for _ in range(8)]
     assert answers_echo(node)

@@ -165,3 +165,23 @@ def test_incoming_leaves_no_file_behind(tmp_path):
     assert os.listdir(tmp_path)  # noqa: PTH208
     incoming.close()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["of the object", "of contributing equipment"])
+def test_a_manufacturer_of_no_value_representation_is_no_mark_of_ours(nested, tmp_path):
+    dataset = mr_slice("t1", 1)
+    if nested:
+        equipment = Dataset()
+        equipment.Manufacturer = "SCANNER"
+        dataset.ContributingEquipmentSequence = [equipment]
+    content = encoded(dataset, ExplicitVRLittleEndian)
+    name = b"SCANNER" if nested else b"SIEMENS"
+    place = content.index(name) - 4
+    assert content[place : place + 2] == b"LO"
+    incoming = write(content[:place] + b"L\0" + content[place + 2 :], ExplicitVRLittleEndian, tmp_path)
+    try:
+        identity = identify(incoming.descriptor, incoming.content_start, ExplicitVRLittleEndian)
+    finally:
+        incoming.close()
+    assert not identity.ours
+    assert identity.sop_instance_uid == dataset.SOPInstanceUID
