@@ -18,7 +18,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.commit import Reports
+from node.deliver import peer_of
 from node.files import DataFolder
+from node.scu import entity
+from node.sender import SendError
 from node.settings import DimseDestination, PeerSettings, Settings
 from node.tables import Instance
 
@@ -29,6 +32,7 @@ _MISSING_ATTRIBUTE, _NOT_AUTHORISED = 0x0120, 0x0124
 _NO_SUCH_INSTANCE, _CLASS_CONFLICT = 0x0112, 0x0119  # Failure Reason (0008,1197), PS3.3 C.14.1.1
 _ALL_COMMITTED, _FAILURES_EXIST = 1, 2
 _PAUSES = (0.5, 5.0, 30.0, 120.0)  # seconds before each try to report; after the last the peer has to ask again
+_PATIENCE_SECONDS = 30.0
 
 Answer = tuple[int, None]
 
@@ -98,7 +102,7 @@ def address_of(ae_title: str, settings: Settings) -> PeerSettings | None:
             return peer
     for place in settings.destination:
         if isinstance(place, DimseDestination) and place.ae_title == ae_title:
-            return PeerSettings(ae_title=ae_title, host=place.host, port=place.port)
+            return PeerSettings(ae_title=ae_title, host=place.host, port=place.port, tls=place.tls)
     return None
 
 
@@ -145,12 +149,17 @@ def _is_whole(folder: DataFolder, row: Instance) -> bool:
 
 def send_report(our_ae_title: str, peer: PeerSettings, event_type: int, report: Dataset) -> bool:
     """N-EVENT-REPORT over an association of our own, roles swapped; whether the peer took it."""
-    ae = AE(our_ae_title)
-    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
+    try:
+        called = peer_of(peer, our_ae_title, _PATIENCE_SECONDS)
+    except SendError as error:
+        log.warning("the storage commitment of %s cannot be reported: %s", peer.ae_title, error)
+        return False
+    ae = entity(called)
     ae.add_requested_context(StorageCommitmentPushModel)
     association = ae.associate(
-        peer.host, peer.port, ae_title=peer.ae_title, ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)]
-    )
+        peer.host, peer.port, ae_title=peer.ae_title, ext_neg=[build_role(StorageCommitmentPushModel, scp_role=True)],
+        tls_args=None if called.tls is None else (called.tls, peer.host),
+    )  # fmt: skip
     if not association.is_established:
         return False
     try:

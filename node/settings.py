@@ -236,6 +236,12 @@ class PeerSettings(_Table):
     ae_title: AeTitle
     host: str
     port: Port
+    tls: TlsSettings | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called where something goes wrong."""
+        return self.ae_title
 
 
 Hour = Annotated[int, Field(ge=0, le=24)]

@@ -87,7 +87,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Ite
     (configuration / "orthanc.json").write_text(json.dumps(settings))
     files = {"certificate": "node.pem", "key": "node.key", "certificate_authority": "ca.pem"}
     table = ", ".join(f'{key} = "{certificates / name}"' for key, name in files.items())
-    lines = {"fast_lane": f"true\ntls = {{ {table}, require_client_certificate = true }}"}
+    lines = {
+        "fast_lane": f"true\ntls = {{ {table}, require_client_certificate = true }}",
+        "confirm": f'"commitment"\ntls = {{ {table} }}',  # where the answer to its question goes
+    }
     node, orthanc = pair(folder, configuration, **lines)
     with node, orthanc:
         yield Pair(node, orthanc)
@@ -107,13 +110,16 @@ def test_orthanc_echoes_and_stores(kind, request):
     assert peers.node.senders() == {"PACS@127.0.0.1"}
 
 
-def test_orthanc_asks_for_storage_commitment_and_gets_the_truth(plain):
-    plain.orthanc.post("/modalities/QUARTERDOSE/store", {"Resources": plain.fill(), "Synchronous": True})
+@pytest.mark.parametrize("kind", ["plain", "secured"])
+def test_orthanc_asks_for_storage_commitment_and_gets_the_truth(kind, request):
+    orthanc = request.getfixturevalue(kind).orthanc
+    resources = request.getfixturevalue(kind).fill()
+    orthanc.post("/modalities/QUARTERDOSE/store", {"Resources": resources, "Synchronous": True})
     sent = [[str(one.SOPClassUID), str(one.SOPInstanceUID)] for one in SLICES]
     for asked, status in ((sent, "Success"), ([*sent, [sent[0][0], "1.2.3"]], "Failure")):
-        where = plain.orthanc.post("/modalities/QUARTERDOSE/storage-commitment", {"DicomInstances": asked})["Path"]
-        eventually(lambda where=where: plain.orthanc.get(where)["Status"] != "Pending")
-        assert plain.orthanc.get(where)["Status"] == status
+        where = orthanc.post("/modalities/QUARTERDOSE/storage-commitment", {"DicomInstances": asked})["Path"]
+        eventually(lambda where=where: orthanc.get(where)["Status"] != "Pending")
+        assert orthanc.get(where)["Status"] == status
 
 
 def test_orthanc_is_pulled_from(tmp_path):
