@@ -60,7 +60,10 @@ class Held:
 
 
 class Faults(logging.Handler):
-    """Counts what nobody foresaw: errors in the log, and threads that ended with an exception. A context manager."""
+    """Counts what nobody foresaw: errors in the log of the node or of handlers of its, and threads that ended with an
+    exception. A context manager."""
+
+    _LOGS = ("node", "pynetdicom.service_class")
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -70,12 +73,14 @@ class Faults(logging.Handler):
         self.seen.append(self.format(record))
 
     def __enter__(self) -> Self:
-        logging.getLogger("node").addHandler(self)
+        for name in self._LOGS:
+            logging.getLogger(name).addHandler(self)
         self._hook, threading.excepthook = threading.excepthook, lambda thrown: self.seen.append(str(thrown.exc_value))
         return self
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("node").removeHandler(self)
+        for name in self._LOGS:
+            logging.getLogger(name).removeHandler(self)
         threading.excepthook = self._hook
 
 
@@ -170,6 +175,8 @@ def _settled(incoming: Path, wanted: Held) -> Held:
 def main() -> int:
     """Parse the command line, run, print, judge."""
     logging.basicConfig(level=logging.ERROR)
+    for chatty in ("pydicom", "pynetdicom"):  # each damaged value once more
+        logging.getLogger(chatty).propagate = False
     warnings.simplefilter("ignore")  # pydicom's, of each value that was damaged
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=20_000)

@@ -24,7 +24,7 @@ from node.receive.admission import Admission
 from node.receive.command import StoreRequest
 from node.receive.lane import Lane, sender_of
 from node.receive.server import Server
-from node.receive.store import Store
+from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
 from node.receive.tls import server_context
 from node.settings import Settings
 from node.tables import Event
@@ -182,14 +182,19 @@ class Receiver:
         request = StoreRequest(
             event.context.context_id, asked.MessageID, str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID)
         )
-        incoming = self._lane.open(request, str(event.context.transfer_syntax))
-        incoming.write(asked.DataSet.getvalue())
-        answer = self._lane.keep(event.assoc, request, incoming)
+        answer = self._answer(event, request, asked.DataSet.getvalue())
         response = Dataset()
         response.Status = answer.status
         if answer.comment:
             response.ErrorComment = answer.short_comment
         return response
+
+    def _answer(self, event: NetworkEvent, request: StoreRequest, content: bytes) -> Answer:
+        if not request.sop_instance_uid.isascii():
+            return Answer(CANNOT_UNDERSTAND, "Affected SOP Instance UID is not a UID")
+        incoming = self._lane.open(request, str(event.context.transfer_syntax))
+        incoming.write(content)
+        return self._lane.keep(event.assoc, request, incoming)
 
     def _note(self, who: str, what: str, why: str) -> None:
         log.warning("%s: %s: %s", who, what, why)

@@ -129,6 +129,14 @@ def test_whatever_else_comes_ends_the_same_way(pair, message):
     assert talk(pair.fast.port) == [True], "and the next one is served"
 
 
+def test_an_instance_uid_that_is_no_text_is_not_understood(pair):
+    command = store_command(instance="1.2.300").replace(b"1.2.300", b"1.2.3\xde0")
+    for node in (pair.fast, pair.stock):
+        request = pdu(P_DATA, value(1, 3, command)) + pdu(P_DATA, value(1, 2, encoded(mr_slice("t1", 10_002))))
+        [answer, released] = talk(node.port, request)
+        assert (answer[0x0900], released) == (b"\x00\xc0", True)
+
+
 def test_one_thread_serves_an_association(pair):
     with RawPeer(pair.fast.port) as peer:
         before = {thread.name for thread in threading.enumerate()}
