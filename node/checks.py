@@ -17,6 +17,7 @@ from node.database import current_revision, newest_revision, open_database
 from node.deliver import peer_of
 from node.files import DataFolder
 from node.receive.tls import client_context, server_context, valid_until
+from node.receive.users import Users
 from node.scu import Peer, echo
 from node.sender import NotOfferedError, SendError, Whereabouts
 from node.settings import (
@@ -126,6 +127,9 @@ def _receiver(settings: Settings) -> str:
     if tls is not None:
         server_context(tls)
         secured = f"; TLS, certificate valid until {valid_until(tls):%Y-%m-%d}"
+    if settings.receiver.user_identities:
+        Users.load(Path(settings.receiver.user_identities))
+        secured += "; users are checked" + ("" if tls is not None else ", whose passcodes anybody can read without TLS")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

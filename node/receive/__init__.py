@@ -1,8 +1,8 @@
 """Receiving: from a connection to an instance that is on disk, fsynced, and has its row.
 
-The path of an instance: server (a connection) → admission (may it?) → fast_lane and pdu_stream (PDUs) → command (which
-request) → incoming (its file) → header_scan (what it is) → store (instance or quarantine) → group_commit and record
-(its row) → the answer.
+The path of an instance: server (a connection, with tls) → admission (may it? is it one of the users?) → fast_lane and
+pdu_stream (PDUs) → command (which request) → incoming (its file) → header_scan (what it is) → store (instance or
+quarantine) → group_commit and record (its row) → the answer.
 """
 
 from node.receive.receiver import STORAGE_CLASSES, Receiver

@@ -11,11 +11,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
+from node.checks import check_receiver
 from node.cli import app
 from node.receive.users import line_for
-from node.settings import ConfigurationError
+from node.settings import ConfigurationError, load_settings
 from node.tables import Event
-from tests.conftest import require
+from tests.conftest import require, write_config
 from tests.mr_slices import mr_slice
 from tests.node.receive.conftest import Listening, StartReceiver
 from tests.node.receive.raw_peer import ASSOCIATE_AC, ASSOCIATE_RJ, RawPeer, associate_request, item
@@ -129,6 +130,14 @@ def test_the_command_makes_a_line_that_works(start_receiver, tmp_path):
     (tmp_path / "users").write_text(line)
     node = start_receiver(user_identities=f'"{tmp_path / "users"}"')
     assert ask(node, identity(_BOTH, b"ct7", b"secret"))[0] == ASSOCIATE_AC
+
+
+def test_check_reads_the_file(tmp_path, users):
+    settings = load_settings(write_config(tmp_path, user_identities=f'"{users}"'))
+    assert "users are checked, whose passcodes anybody can read without TLS" in check_receiver(settings).found
+    settings = load_settings(write_config(tmp_path, user_identities='"none"'))
+    assert not check_receiver(settings).ok
+    assert str(tmp_path / "none") in check_receiver(settings).found
 
 
 @pytest.mark.parametrize(
