@@ -7,8 +7,10 @@ import socket
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from typer.testing import CliRunner
 
 from node.checks import check_receiver
+from node.cli import app
 from node.scu import Peer, StorageScu, echo
 from node.sender import Outgoing
 from node.settings import ConfigurationError, load_settings
@@ -74,6 +76,8 @@ def test_loopback_of_ipv6_alone(start_receiver, tmp_path):
     peer = Peer("QUARTERDOSE", "::1", node.port, "PACS", 10.0)
     file = Outgoing.of(tmp_path / "slice.dcm")
     echo(peer)
+    said = CliRunner().invoke(app, ["echo", "--to", f"QUARTERDOSE@[::1]:{node.port}", "--as", "PACS"]).output
+    assert f"{peer} answers" in said
     with StorageScu(peer, [file]) as scu:
         scu.store(file)
     with Session(node.engine) as session:
