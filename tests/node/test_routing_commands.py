@@ -88,10 +88,13 @@ def test_a_real_study_on_disk(config):
     assert "no Requested Procedure Priority in the headers" in trial["because"]
     (time,) = [one for one in trial["rules"][1]["conditions"] if not one["holds"]]
     assert time["because"] == "time_of_day: 12:00 is not within 19:00 to 07:00"
-    assert tried(config, REAL, "--at", "19:00", "--ae-title", "ER")["decides"] == "emergency"
-    shown = rules("test", REAL, "--at", "12:00", "--config", config).output
-    assert "decides" in shown
+
+
+def test_the_table_for_a_person(config):
+    shown = rules("test", REAL / "t1", "--at", "19:00", "--ae-title", "ER", "--config", config).output
+    assert 'the rule "emergency" decides: processed, for every destination, priority stat' in shown
     assert "would too" in shown
+    assert "✗ study_description" in shown
 
 
 def test_single_files_lack_the_roles_of_the_others(config):
