@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from node import actions
 from node.cli.options import DEFAULT, AsJson, Config, print_json
+from node.collect import judge as judge_study
 from node.collect import study_facts
 from node.database import open_database, ready
 from node.errors import CommandError
@@ -123,8 +124,13 @@ def _headers(paths: Iterable[Path]) -> Iterator[InstanceHeader]:
 def _of_study(settings: Settings, name: str, moment: datetime) -> _Trial:
     engine = open_database(settings)
     ready(engine)
-    with Session(engine) as session:
+    # Judged as the collector would, which may not have come to it yet; nothing of that is written.
+    with Session(engine) as session, session.no_autoflush:
         study = actions.find(session, name)
+        try:
+            judge_study(session, study, settings)
+        except HeaderError as error:
+            raise CommandError(f"study {study.key} cannot be judged: {error}") from error
         return _Trial.of(settings.rule, traits_of(study, study_facts(study), moment), last_decision(session, study))
 
 

@@ -121,6 +121,17 @@ def test_a_study_in_the_database_and_what_was_written_down_of_it(config, tmp_pat
     assert 'as written down: the rule "knee": not processed: only brains' in shown
 
 
+def test_a_study_that_is_still_being_received(config, tmp_path):
+    settings = load_settings(config)
+    engine = open_database(settings)
+    ready(engine)
+    receive(engine, tmp_path, *t1(StudyDescription="Knee"))
+    trial = tried(config, study_of(engine).key)
+    assert (trial["decides"], trial["recorded"]) == ("knee", None)
+    study = study_of(engine)
+    assert [study.unjudged, study.missing, study.series[0].role] == [True, [], None], "nothing is written"
+
+
 def test_what_is_urgent_is_marked_in_the_list(config, tmp_path):
     config.write_text(config.read_text().replace('time_of_day = ["19:00", "07:00"]\n', ""))
     settings = load_settings(config)
