@@ -148,7 +148,8 @@ class Collector:
         completeness = self._settings.completeness
         quiet = (now() - study.last_received).total_seconds()
         said_so = completeness.on_association_close and self._associations.is_finished(study.key)
-        settled = said_so or quiet >= completeness.quiet_seconds
+        # Late instances have shown that a release was not the end: only quiet can tell from now on.
+        settled = (said_so and study.run == 0) or quiet >= completeness.quiet_seconds
         gave_up = quiet >= completeness.give_up_seconds
         if settled and not gave_up and not study.held and self._more_is_coming(study):
             return

@@ -39,15 +39,14 @@ class Association:
     """Stands for pynetdicom's in the book of associations, where only its identity counts."""
 
 
-def finish(associations: Associations, engine: Engine, released: bool = True) -> None:
-    """The sender released its association, having nothing more to say; or aborted it."""
+def finish(associations: Associations, engine: Engine) -> None:
+    """The sender released its association: it has nothing more to say."""
     association = Association()
     associations.opened(association)
     with Session(engine) as session:
         for study in session.query(Study):
             associations.brings(association, study.key)
-    if released:
-        associations.released(association)
+    associations.released(association)
     associations.closed(association)
 
 

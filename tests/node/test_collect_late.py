@@ -26,7 +26,7 @@ from node.worker import Worker
 from node.workflow import Steps
 from tests.conftest import ConfigMaker
 from tests.mr_slices import mr_slice
-from tests.node.collecting import finish, flair, low_dose, receive, study_of, t1
+from tests.node.collecting import finish, flair, low_dose, quiet_for, receive, study_of, t1
 
 WITHOUT_ROLE = [mr_slice("localizer", n, SeriesNumber=9, ImageType=["ORIGINAL", "LOCALIZER"]) for n in (1, 2, 3)]
 LATER_T1 = {"PatientWeight": 70}  # other bytes under the same SOP Instance UIDs
@@ -47,12 +47,14 @@ def associations() -> Associations:
 def look(
     settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations, tmp_path: Path
 ) -> Callable[..., Study]:
-    """Receive, have the sender release (or abort) its association, and look; returns the study."""
+    """Receive, have the sender release its association, let time pass until it has settled, and look."""
     collector = Collector(settings, engine, starter, associations)
 
-    def look(*datasets: Dataset, released: bool = True) -> Study:
+    def look(*datasets: Dataset, settled: bool = True) -> Study:
         receive(engine, tmp_path, *datasets)
-        finish(associations, engine, released)
+        finish(associations, engine)
+        if settled:
+            quiet_for(engine, settings.completeness.quiet_seconds)
         collector.look()
         return study_of(engine)
 
@@ -84,8 +86,8 @@ def test_late_instances_that_change_the_inputs_begin_a_new_run_once_they_have_se
     first = look(*t1(), *low_dose())
     assert (first.state, first.run, inputs(engine)) == (State.QUEUED, 1, {"t1": 24, "low_dose": 24})
     put(engine, state)
-    study = look(*flair(), released=False)
-    assert (study.state, study.run) == (State.RECEIVING, 1), "others may follow"
+    study = look(*flair(), settled=False)
+    assert (study.state, study.run) == (State.RECEIVING, 1), "a release was not the end, as one sees"
     assert study.events[-1].what == f"{state} → RECEIVING"
     assert "something new of flair" in study.events[-1].why
     study = look()
@@ -101,7 +103,7 @@ def test_a_run_that_was_superseded_ends_and_touches_nothing_of_the_next(look, en
     study = look(*t1(), *low_dose())
     first = workflow_id(study)
     put(engine, State.CONVERTING)
-    study = look(*t1(**LATER_T1), released=then == "QUEUED")
+    study = look(*t1(**LATER_T1), settled=then == "QUEUED")
     assert study.state == then
     with pytest.raises(CancelledError, match="superseded"):
         steps.numeric(first, study.id, Trigger.PREPARE, "prepare")
@@ -148,7 +150,7 @@ def test_the_same_bytes_again_cause_nothing(look, engine):
     before = look(*t1(), *low_dose())
     for state in (*sorted(WORKING), State.DELIVERED, State.REJECTED, State.FAILED, State.CANCELLED):
         put(engine, state)
-        after = look(*t1(), *low_dose())
+        after = look(*t1(), *low_dose(), settled=False)
         assert (after.state, after.run, after.unjudged) == (state, 1, False)
         assert after.last_received == before.last_received
         assert len(after.events) == len(before.events)

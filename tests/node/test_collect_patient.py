@@ -35,13 +35,14 @@ def settings(make_config: ConfigMaker) -> Settings:
 
 @pytest.fixture
 def look(settings: Settings, engine: Engine, starter: WorkStarter, tmp_path: Path) -> Callable[..., Study]:
-    """Receive, have the sender release its association, and look; returns the study."""
+    """Receive, have the sender release its association, let time pass until it has settled, and look."""
     associations = Associations()
     collector = Collector(settings, engine, starter, associations)
 
     def look(*datasets: Dataset) -> Study:
         receive(engine, tmp_path, *datasets)
         finish(associations, engine)
+        quiet_for(engine, settings.completeness.quiet_seconds)
         collector.look()
         return study_of(engine)
 
