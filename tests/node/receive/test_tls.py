@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
@@ -233,7 +234,8 @@ def test_a_handshake_byte_by_byte_is_given_up(node, certificates):
     eventually(lambda: threads_of_connections() == 0)
 
 
-def test_a_stall_inside_a_record_times_out(node, certificates):
+@pytest.mark.parametrize("damaged", [False, True], ids=["stall", "damage"])
+def test_a_stall_inside_a_record_times_out_and_a_damaged_one_ends_the_connection(node, certificates, caplog, damaged):
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     talk = certificates.client().wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     with socket.create_connection(("127.0.0.1", node.port), timeout=10) as peer:
@@ -245,13 +247,17 @@ def test_a_stall_inside_a_record_times_out(node, certificates):
                 incoming.write(peer.recv(1 << 16))
             else:
                 break
+        peer.sendall(outgoing.read())
         talk.write(associate_request())
-        peer.sendall(outgoing.read()[:-20])
+        record = outgoing.read()
+        peer.sendall(record[:-1] + bytes((record[-1] ^ 1,)) if damaged else record[:-20])
         begin = time.monotonic()
-        while peer.recv(1 << 16):
-            pass
+        with contextlib.suppress(ConnectionError):
+            while peer.recv(1 << 16):
+                pass
         assert time.monotonic() - begin < 4 * _PATIENCE
     eventually(lambda: threads_of_connections() == 0)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 def test_connections_that_never_shake_hands_are_counted(node, certificates):
