@@ -98,10 +98,11 @@ def _simulated_subject(path: Path, roles: tuple[Role, ...]) -> Subject:
 def _prepared_file(path: Path, roles: tuple[Role, ...]) -> Subject:
     mask = path.with_name(path.stem + LESION)
     lesion = np.load(mask, allow_pickle=False) if mask.exists() else None
-    return _subject(PreparedStudy.load(path), roles, lesion)
+    return subject_of(PreparedStudy.load(path), roles, lesion)
 
 
-def _subject(study: PreparedStudy, roles: tuple[Role, ...], lesion: np.ndarray | None = None) -> Subject:
+def subject_of(study: PreparedStudy, roles: tuple[Role, ...], lesion: np.ndarray | None = None) -> Subject:
+    """A prepared study with its full dose, and the mask of its lesions on the network's grid. Raises ValueError."""
     missing = [role for role in roles if role not in study.channels]
     if missing or study.target is None:
         raise ValueError(f"the prepared study has no {', '.join(missing) or Role.FULL_DOSE}")
@@ -130,4 +131,4 @@ def _received_subject(
     for role in (role for role in (*CHANNELS, Role.DWI, Role.FULL_DOSE) if role in wanted and role in files):
         progress(f"converting {role}", 0.0)
         volumes |= volumes_of(role, convert_series(files[role]), has_adc=Role.ADC in volumes)
-    return _subject(prepare(volumes, preparation, progress), roles)
+    return subject_of(prepare(volumes, preparation, progress), roles)

@@ -56,15 +56,7 @@ def wrap_nifti(
     before, before_grid = read(t1)
     after, after_grid = read(t1ce)
     fluid, fluid_grid = read(flair)
-    # The patient moved between the two; mixing them voxel by voxel would make ghosts.
-    try:
-        move = rigid(after, after_grid, before, before_grid)
-    except RegistrationError as error:
-        raise NiftiError(f"{t1} and {t1ce}: {error}") from error
-    aligned = resample(before, before_grid, after_grid, move)
-    head = before[before > before.mean()]
-    low = aligned + low_dose * (after - aligned)
-    low = rician(low.astype(np.float32), noise * float(np.median(head)), stream(seed, "noise of the low dose"))
+    low = low_dose_of(t1, t1ce, low_dose, noise, seed)
     volumes = {
         Kind.T1: (before, before_grid),
         Kind.FLAIR: (fluid, fluid_grid),
@@ -92,6 +84,21 @@ def wrap_nifti(
         mask_file = folder / "lesion.nii.gz"
         write_mask(resample((mask > 0).astype(np.float32), mask_grid, after_grid) >= 0.5, after_grid, mask_file)
     return study_files(exam, folder, plans, folders, mask_file)
+
+
+def low_dose_of(t1: Path, t1ce: Path, share: float = 0.3, noise: float = 0.02, seed: int = 0) -> FloatArray:
+    """The low-dose series as ``wrap_nifti`` makes it up, [k, j, i] on the T1ce's grid. Raises ``NiftiError``."""
+    before, before_grid = read(t1)
+    after, after_grid = read(t1ce)
+    # The patient moved between the two; mixing them voxel by voxel would make ghosts.
+    try:
+        move = rigid(after, after_grid, before, before_grid)
+    except RegistrationError as error:
+        raise NiftiError(f"{t1} and {t1ce}: {error}") from error
+    aligned = resample(before, before_grid, after_grid, move)
+    head = before[before > before.mean()]
+    low = aligned + share * (after - aligned)
+    return rician(low.astype(np.float32), noise * float(np.median(head)), stream(seed, "noise of the low dose"))
 
 
 def read(path: Path) -> tuple[FloatArray, Grid]:

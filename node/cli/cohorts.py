@@ -45,6 +45,20 @@ def add(
         bool,
         typer.Option("--from-node", help="This node's studies that have a full dose; prepared now, minutes each."),
     ] = False,
+    from_nifti: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False,
+            help="A folder in the layout of BraTS: per session a folder with …t1n, …t1c, …t2f, …seg as .nii.gz.",
+        ),
+    ] = None,
+    simulate_low_dose: Annotated[
+        bool,
+        typer.Option(
+            "--simulate-low-dose",
+            help="Where --from-nifti finds no low dose, T1 + 0.3 (T1ce - T1) with noise; the session's name says so.",
+        ),
+    ] = False,
     role: Annotated[
         list[Role] | None, typer.Option(help="An input that every subject must have; repeat it. Default: all four.")
     ] = None,
@@ -63,6 +77,8 @@ def add(
     """
     from model.gather import gather
     from node.cohort import prepared, received, simulated
+    from node.cohort_nifti import from_nifti as nifti_sessions
+    from node.steps import preparation_settings
     from preprocessing.prepare import CHANNELS
 
     roles = tuple(one for one in CHANNELS if one in (role or CHANNELS))
@@ -80,8 +96,14 @@ def add(
             engine = open_database(settings)
             ready(engine)
             sessions += received(settings, engine, roles, lambda doing, share: status.update(f"{doing} {share:.0%}"))
-        if not (from_simulator or from_prepared or from_node):
-            raise CommandError("nothing to add: give --from-simulator, --from-prepared or --from-node")
+        if from_nifti:
+            preparation = preparation_settings(load_settings(config).work)
+            sessions += nifti_sessions(
+                from_nifti, roles, preparation, lambda doing, share: status.update(f"{doing} {share:.0%}"),
+                simulate_low_dose=simulate_low_dose,
+            )
+        if not (from_simulator or from_prepared or from_node or from_nifti):
+            raise CommandError("nothing to add: give --from-simulator, --from-prepared, --from-nifti or --from-node")
         results = gather(
             cohort, roles, sessions, rejected=_rejected(reject), shrunk=shrink, told=lambda one: _tell(console, one)
         )
