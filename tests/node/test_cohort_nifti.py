@@ -61,7 +61,7 @@ def test_a_stripped_patient_joins_with_a_made_up_low_dose_that_says_so(tmp_path)
     assert 1000 < brain.sum() / 1000 < 2300  # ml
     t1ce = nibabel.load(shared("real", "glioma_tcga_fg_6692") / "t1ce.nii.gz")
     box_mm3 = 20 * 20 * 4 * float(np.prod(t1ce.header.get_zooms()))
-    assert subject.lesion.sum() == pytest.approx(box_mm3, rel=0.6)  # voxels of 1 mm, the brain stretched to the template
+    assert subject.lesion.sum() == pytest.approx(box_mm3, rel=0.6)  # 1 mm voxels, stretched
     far, near = (np.corrcoef(image[brain], full[brain])[0, 1] for image in (t1, low_dose))
     assert near > far > 0.5  # between the two
 
