@@ -226,6 +226,7 @@ def test_a_connection_that_breaks_while_an_instance_is_stored_leaves_nothing_ope
 
     monkeypatch.setattr(Incoming, "complete", slow)
     association = associate(settings)
+    association.dimse_timeout = 3  # nobody answers
     threading.Timer(0.5, association.abort).start()
     association.send_c_store(mr_slice("t1", 1))
     eventually(lambda: instances(engine))
