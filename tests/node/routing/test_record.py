@@ -228,3 +228,21 @@ def test_what_a_person_cancelled_stays_cancelled(collector, engine, starter, tmp
     actions.cancel(engine, study.key, starter)
     study = collected(collector, engine, tmp_path, *slices[10:], *low_dose())
     assert study.state == State.CANCELLED
+
+
+def test_a_retry_keeps_the_decision_and_force_begins_a_run_by_the_rules_of_now(
+    collector, engine, starter, settings, tmp_path
+):
+    study = collected(collector, engine, tmp_path, *t1(StudyDescription="MR Brain"), *low_dose())
+    later = settings.model_copy(update={"rule": ()})
+    starter.cancel(workflow_id(study))
+    for act, run, route in (
+        (actions.retry, 1, "emergency"),  # from the step that failed
+        (actions.force, 2, ""),
+    ):
+        with Session(engine) as session, session.begin():
+            session.get_one(Study, study.id).state = State.FAILED
+        act(engine, study.key, later, starter)
+        with Session(engine) as session:
+            row = session.get_one(Study, study.id)
+            assert (row.state, row.run, route_of(session, row).rule) == (State.QUEUED, run, route)
