@@ -101,8 +101,9 @@ def _serve(settings: Settings, pipe: Connection) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # as in node.service
     from node import steps  # loads torch and SimpleITK: in this process only
+    from node.room import Room
 
-    room = steps.Room.open(settings)
+    room = Room.open(settings)
     while True:
         try:
             step, study_id = pipe.recv()

@@ -15,9 +15,9 @@ from node.errors import CommandError, StudyError
 from node.files import DataFolder
 from node.models.registry import KnownModel, choose, decide, known_models
 from node.models.standing import Standing
+from node.room import Room
 from node.routing.decide import WITHOUT_RULES
 from node.settings import Settings
-from node.steps import Room
 from node.tables import Event
 from preprocessing.role import Role
 from tests.model.test_store import write_model

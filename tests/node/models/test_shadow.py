@@ -19,6 +19,7 @@ from node.inputs import freeze
 from node.models.registry import decide
 from node.models.shadow import Comparison, compare, record, summarise
 from node.models.standing import Standing
+from node.room import Room
 from node.settings import load_settings
 from node.states import State
 from node.tables import ShadowResult, Study
@@ -92,7 +93,7 @@ def test_the_step_compares_and_the_commands_tell(make_config, tmp_path):
     work.folder.mkdir(parents=True)
     PreparedStudy(TWO, inputs, brain, {role: np.eye(4) for role in TWO}, scales).save(work.prepared)
     write_npz(work.synthesis, {"virtual": inputs[1], "uncertainty": inputs[0]}, {"model_digest": "sent", "roles": []})
-    room = steps.Room(settings, engine)
+    room = Room(settings, engine)
     before = {path: path.read_bytes() for path in work.folder.iterdir()}
     steps.shadow(room, study_id)
     with Session(engine) as session:
@@ -108,4 +109,4 @@ def test_the_step_compares_and_the_commands_tell(make_config, tmp_path):
 
     (data.model(tried.digest) / "weights.safetensors").write_bytes(b"rotten")
     with pytest.raises(StudyError, match="the shadow tiny"):
-        steps.shadow(steps.Room(settings, engine), study_id)
+        steps.shadow(Room(settings, engine), study_id)

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 from model.store import best_for
 from node.derive.series import DerivedSeries, Provenance
 from node.errors import StudyError
+from node.results import enter_in_ledger
+from node.room import Room
 from node.routing.decide import WITHOUT_RULES, Route
 from node.routing.record import assign
 from node.settings import FolderDestination, Settings
 from node.states import State
-from node.steps import Room, _enter_in_ledger
 from node.tables import Delivery, Study, now
 from preprocessing.role import Role
 from tests.mr_slices import mr_slice
@@ -57,6 +58,6 @@ def test_the_ledger_has_rows_for_the_places_of_the_route(room, engine):
         session.add(study)
         session.flush()
         assign(session, study, Route("x", "", destinations=("a", "c")), "node")
-        _enter_in_ledger(room, session, study.id, made, ["1.dcm"], provenance)
+        enter_in_ledger(room, session, study.id, made, ["1.dcm"], provenance)
         session.flush()
         assert list(session.scalars(select(Delivery.destination))) == ["a", "c"]
