@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Iterator
 
 from pydicom.dataset import Dataset
@@ -42,6 +44,8 @@ STORAGE_CLASSES = (
 # Service class application information of a Storage SCP (PS3.4 table B.3-2): all attributes are kept (level 2), bit
 # by bit (digital signature level 3), none is coerced.
 _STORES_EVERYTHING = b"\x02\x00\x03\x00\x00\x00"
+_NOTED_AGAIN_SECONDS = 600.0
+_MOST_NOTED = 1000
 _NAMED = 5  # SOP Class UIDs in one event
 _ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
 
@@ -59,6 +63,7 @@ class Receiver:
         self._engine = engine
         self._on_closed = on_closed
         self._told: dict[str, set[str]] = {}
+        self._noted: dict[tuple[str, str, str], float] = {}
         self._server: Server | None = None
         self._commitments = CommitmentServices(settings, engine, reports)
         self._admission = Admission(settings)
@@ -197,7 +202,15 @@ class Receiver:
         return self._lane.keep(event.assoc, request, incoming)
 
     def _note(self, who: str, what: str, why: str) -> None:
+        """Into the log, and into the events: but the same of the same caller only now and then, for some try for days.
+        """
         log.warning("%s: %s: %s", who, what, why)
+        last, now = self._noted.get((who, what, why), -math.inf), time.monotonic()
+        if now - last < _NOTED_AGAIN_SECONDS:
+            return
+        if len(self._noted) >= _MOST_NOTED:
+            self._noted.clear()
+        self._noted[who, what, why] = now
         try:
             with Session(self._engine) as session, session.begin():
                 session.add(Event(study_id=None, who=who, what=what, why=why))

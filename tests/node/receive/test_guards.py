@@ -364,6 +364,22 @@ def test_a_caller_that_proposes_everything_is_told_of_once(start_receiver):
     assert query.why == f"this node does not offer {find}"
 
 
+def test_a_stranger_who_tries_for_days_is_one_event(start_receiver, monkeypatch):
+    node = start_receiver()
+
+    def refused(calling: str) -> None:
+        with RawPeer(node.port) as peer:
+            assert peer.associate(calling=calling) == ASSOCIATE_RJ
+
+    for _ in range(20):
+        refused("STRANGER")
+    refused("ANOTHER")
+    eventually(lambda: len(_reasons(node)) == 2)
+    monkeypatch.setattr("node.receive.receiver._NOTED_AGAIN_SECONDS", 0.0)
+    refused("STRANGER")
+    eventually(lambda: len(_reasons(node)) == 3)
+
+
 def test_writing_breaks_off_without_a_trace_when_the_peer_does(node):
     with RawPeer(node.port) as peer:
         peer.associate()
