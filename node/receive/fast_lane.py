@@ -265,8 +265,9 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         try:
             self.dimse.receive_primitive(primitive)
         except Exception as error:
-            # A command set that cannot be decoded, has no Command Field, or an unknown one.
-            raise BrokenStreamError(f"a message cannot be understood: {error or type(error).__name__}") from error
+            # A command set that cannot be decoded, has no Command Field, or an unknown one. What pydicom says of it may
+            # hold its bytes, which do not belong into a log.
+            raise BrokenStreamError(f"a message cannot be understood ({type(error).__name__})") from error
         self.dul.step()  # it may have found the message invalid
 
     def _farewell(self, stream: PduStream) -> None:
