@@ -163,6 +163,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("quality"), help="where the studies' measures are kept")
     parser.add_argument("--limits", type=int, help="clean studies to take limits from")
     parser.add_argument("--studies", type=int, help="studies to judge, half of them clean, half of them spoiled")
+    parser.add_argument("--first-seed", type=int, default=FIRST_TEST_SEED, help="of the studies to judge")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 2) // 2))
     parser.add_argument("--table", action="store_true", help="simulate nothing, print what is there")
     arguments = parser.parse_args()
@@ -175,7 +176,7 @@ def main() -> None:
         write_normal(records, len(records))
     if arguments.studies:
         path = arguments.out / "studies.jsonl"
-        wanted = [(FIRST_TEST_SEED + n, FAULTS[n % len(FAULTS)]) for n in range(arguments.studies // 2)]
+        wanted = [(arguments.first_seed + n, FAULTS[n % len(FAULTS)]) for n in range(arguments.studies // 2)]
         records = read(path) if arguments.table else simulate(path, arguments.anatomy, wanted, arguments.jobs)
         print_table(records, load_settings(Path("config.toml")).quality)
 
