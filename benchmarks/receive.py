@@ -224,6 +224,7 @@ def send(port: int, files: list[Path], associations: int, environment: dict[str,
 def measure(name: str, files: list[Path], associations: int, space: Path, environment: dict[str, str]) -> Cell:
     """One transfer into an empty folder."""
     with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder), environment) as (port, process):
+        os.sync()  # what the cell before wrote or removed without waiting for the disk is not this one's to wait for
         before = _cpu_seconds(process)
         seconds = send(port, files, associations, environment)
         # Children that ended (storescp forks one for each association) count once they are waited for.

@@ -152,9 +152,11 @@ def test_the_priority_stays_over_attempts_and_after_a_retry(steps, engine, start
     study = queue(engine, starter, Priority.STAT)
     steps.unfit.add(study)
     eventually(lambda: states(engine) == {State.FAILED}, 20)
+    with Session(engine) as session:
+        run = workflow_id(session.get_one(Study, study))
+    eventually(lambda: starter.status(run) == "ERROR", 20)  # the study says so a moment before its workflow ends
     with writing(engine) as session:
         row = session.get_one(Study, study)
-        run = workflow_id(row)
         move(session, row, Trigger.RETRIED, "again")
     steps.unfit.clear()
     starter.resume(run)
