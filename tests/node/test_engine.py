@@ -144,7 +144,8 @@ def test_stat_overtakes_what_waits_for_processing_and_for_each_destination(
         sent = session.execute(
             select(DerivedSeriesRow.study_id).join(DerivedSeriesRow.deliveries).order_by(Delivery.sent)
         ).scalars()
-        assert list(sent) == [first, stat, last, high, routine, later, low]
+        # The first waited for the destination before the others came, or among them: either is right.
+        assert [study for study in sent if study != first] == [stat, last, high, routine, later, low]
 
 
 def test_the_priority_stays_over_attempts_and_after_a_retry(steps, engine, starter, settings, tmp_path):
