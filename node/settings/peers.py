@@ -1,0 +1,115 @@
+"""Those the node calls: [[destination]], [delivery], [[peer]], [[source]], [retrieval]."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from node.settings.processing import Kind
+from node.settings.values import AeTitle, DestinationName, File, Port, Retries, Seconds, Table
+
+
+class TlsSettings(Table):
+    """[destination.tls]: whom we trust, and who we are (PEM files)."""
+
+    certificate_authority: Annotated[File, Field(min_length=1)]
+    certificate: File
+    key: File
+
+
+class DimseDestination(Table):
+    """[[destination]] of kind "dimse": by C-STORE, and what its success has to be followed by.
+
+    ``kinds``: instead of every kind of [derived] the first of these that it accepts (node.fallback).
+    """
+
+    kind: Literal["dimse"]
+    name: DestinationName
+    ae_title: AeTitle
+    host: str
+    port: Port
+    confirm: Literal["commitment", "find", "none"]
+    find_after_crash: bool
+    kinds: tuple[Kind, ...] = ()
+    tls: TlsSettings | None = None
+
+    @field_validator("kinds")
+    @classmethod
+    def _each_once(cls, kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:
+        if len(set(kinds)) != len(kinds):
+            raise ValueError("the same kind stands twice; each is tried once, the best first")
+        return kinds
+
+
+class DicomWebDestination(Table):
+    """[[destination]] of kind "dicomweb": by STOW-RS, found again by QIDO-RS.
+
+    ``authorization_file`` holds the value of the HTTP header Authorization, so that no secret stands in config.toml.
+    """
+
+    kind: Literal["dicomweb"]
+    name: DestinationName
+    url: str = Field(pattern=r"^https?://[^\s]+$")
+    confirm: Literal["find", "none"]
+    find_after_crash: bool
+    authorization_file: str
+    certificate_authority: str
+
+
+class FolderDestination(Table):
+    """[[destination]] of kind "folder": DICOM files below ``path``, written durably."""
+
+    kind: Literal["folder"]
+    name: DestinationName
+    path: Path
+
+
+Destination = DimseDestination | DicomWebDestination | FolderDestination
+
+
+class PeerSettings(Table):
+    """[[peer]]: where an AE title listens that we answer, besides the destinations."""
+
+    ae_title: AeTitle
+    host: str
+    port: Port
+    tls: TlsSettings | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called where something goes wrong."""
+        return self.ae_title
+
+
+Hour = Annotated[int, Field(ge=0, le=24)]
+
+
+class Source(Table):
+    """[[source]]: a PACS that studies are fetched from, by C-FIND and C-MOVE."""
+
+    name: DestinationName
+    ae_title: AeTitle
+    host: str
+    port: Port
+    hours: tuple[Hour, Hour] | tuple[()]
+    tls: TlsSettings | None = None
+
+
+class RetrievalSettings(Retries):
+    """[retrieval]: what is fetched, and patience with a source."""
+
+    modalities: tuple[str, ...] = Field(min_length=1)
+    attempts: int = Field(ge=1, le=100)
+    timeout_seconds: Annotated[float, Field(gt=0)]
+    total_seconds: Annotated[float, Field(gt=0)]
+    complete_studies: bool
+
+
+class DeliverySettings(Retries):
+    """[delivery]: patience with a destination that does not answer."""
+
+    give_up_hours: Annotated[float, Field(gt=0)]
+    timeout_seconds: Annotated[float, Field(gt=0)]
+    commitment_timeout_seconds: Seconds
