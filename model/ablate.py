@@ -18,10 +18,6 @@ from preprocessing.volume import Role
 
 ORDER = (Role.LOW_DOSE, Role.T1, Role.ADC, Role.FLAIR)
 """The columns of Table 1."""
-HEAD_NEEDS: dict[Head, set[Role]] = {
-    Head.PAPER: set(), Head.RESIDUAL: {Role.LOW_DOSE}, Head.DIFFERENCE: {Role.LOW_DOSE, Role.T1},
-}  # fmt: skip
-"""A configuration without these falls back to the paper's head."""
 
 
 def backward_elimination(
@@ -66,9 +62,16 @@ def table_1(results: Sequence[CrossValidation]) -> Table:
 def _validated(
     plan: Plan, settings: TrainingSettings, roles: tuple[Role, ...], told: Callable[[Happening], None]
 ) -> CrossValidation:
-    head = settings.head if HEAD_NEEDS[settings.head] <= set(roles) else Head.PAPER
-    contender = Trained(" + ".join(_ordered(roles)), replace(settings, roles=roles, head=head))
-    return cross_validate(plan, contender, told)
+    changed = replace(settings, roles=roles, head=_head(settings.head, set(roles)))
+    return cross_validate(plan, Trained(" + ".join(_ordered(roles)), changed), told)
+
+
+def _head(asked: Head, roles: set[Role]) -> Head:
+    """The head that was asked for, or the nearest that these inputs allow."""
+    pair = {Role.LOW_DOSE, Role.T1}
+    if asked is Head.DIFFERENCE and not pair <= roles:
+        asked = Head.RESIDUAL
+    return Head.PAPER if asked is Head.RESIDUAL and not pair & roles else asked
 
 
 def _ordered(roles: Sequence[Role]) -> list[Role]:

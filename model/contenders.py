@@ -116,6 +116,10 @@ class Linear:
         return lambda inputs, brain: (extrapolated(inputs, self.roles, k), None)
 
 
+def _paper_name(settings: TrainingSettings) -> str:
+    return "the paper" if settings.head is Head.PAPER else f"the paper, {settings.head} head"
+
+
 def _kleesiek(settings: TrainingSettings) -> Contender:
     zero_dose = tuple(role for role in settings.roles if role is not Role.LOW_DOSE)
     if not zero_dose:
@@ -146,7 +150,7 @@ VARIANTS: dict[str, Callable[[TrainingSettings], Contender]] = {
 }
 """Each differs from the paper by one switch: what is kept must have won alone."""
 CONTENDERS: dict[str, Callable[[TrainingSettings], Contender]] = {
-    "paper": lambda settings: Trained("the paper", settings), **RIVALS, **VARIANTS,
+    "paper": lambda settings: Trained(_paper_name(settings), settings), **RIVALS, **VARIANTS,
 }  # fmt: skip
 
 

@@ -47,7 +47,8 @@ class Head(StrEnum):
     PAPER = "paper"
     """sigmoid(network): the paper's, and the reference."""
     RESIDUAL = "residual"
-    """sigmoid(logit(low-dose) + network): starts as the low-dose image and learns only what the contrast adds."""
+    """sigmoid(logit(low-dose) + network): starts as the low-dose image and learns only what the contrast adds. Among
+    inputs without a low dose, T1 takes its place."""
     DIFFERENCE = "difference"
     """sigmoid(logit(T1 + k·(low-dose − T1)) + network), k learned from 1 on: on top of the low-dose difference."""
 
@@ -160,9 +161,11 @@ class SynthesisNetwork(nn.Module):
 def network_for(
     roles: Sequence[Role], channels: int, head: Head = Head.PAPER
 ) -> SynthesisNetwork:
-    """The network whose input channels are ``roles``, in this order."""
+    """The network whose input channels are ``roles``, in this order. The residual head starts from the low dose, and
+    where there is none from T1."""
     low_dose, t1 = (list(roles).index(role) if role in roles else None for role in (Role.LOW_DOSE, Role.T1))
-    return SynthesisNetwork(len(roles), channels, head, low_dose, t1)
+    start = t1 if low_dose is None and head is Head.RESIDUAL else low_dose
+    return SynthesisNetwork(len(roles), channels, head, start, t1)
 
 
 def parameter_count(network: nn.Module) -> int:

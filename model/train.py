@@ -87,8 +87,11 @@ class TrainingSettings:
 
     def _needs(self) -> list[tuple[Role, str]]:
         needs = []
-        if self.head is not Head.PAPER or self.shared_scale or self.architecture is Architecture.GONG:
-            needs.append((Role.LOW_DOSE, "this head, scale or architecture"))
+        starts_from_low_dose = self.head is Head.RESIDUAL and Role.T1 not in self.roles
+        if starts_from_low_dose or self.head is Head.DIFFERENCE:
+            needs.append((Role.LOW_DOSE, "this head"))
+        if self.shared_scale or self.architecture is Architecture.GONG:
+            needs.append((Role.LOW_DOSE, "this scale or architecture"))
         if self.head is Head.DIFFERENCE or self.shared_scale or self.loss is Loss.ENHANCEMENT:
             needs.append((Role.T1, "this head, scale or loss"))
         return needs

@@ -68,6 +68,14 @@ def test_a_variant_without_its_inputs_is_refused(settings):
         TrainingSettings(roles=(Role.FLAIR,), **settings)
 
 
+def test_without_a_low_dose_the_residual_head_starts_from_t1():
+    network = new_network(TrainingSettings(roles=(Role.FLAIR, Role.T1), channels=8, head=Head.RESIDUAL)).eval()
+    inputs = torch.rand((1, 2, 16, 16, 16), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        virtual = network(inputs)
+    assert (virtual - inputs[:, 1:]).abs().mean() < 0.02 < (virtual - inputs[:, :1]).abs().mean()
+
+
 def test_losses_by_hand():
     target, t1 = torch.tensor([0.5, 0.2]).view(1, 1, 1, 1, 2), torch.tensor([0.2, 0.2]).view(1, 1, 1, 1, 2)
     virtual = target + torch.tensor([0.1, -0.02]).view(1, 1, 1, 1, 2)
