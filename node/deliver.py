@@ -35,7 +35,7 @@ from node.ledger import (
 from node.outbox import FolderSender
 from node.scu import Peer, StorageScu
 from node.sender import NotOfferedError, Outgoing, RefusedError, Sender, SendError, Whereabouts
-from node.settings import Destination, DicomWebDestination, DimseDestination, PeerSettings, Settings, Source
+from node.settings import Destination, DicomWebDestination, DimseDestination, DimseSource, PeerSettings, Settings
 from node.states import State, Trigger, move
 from node.stow import StowSender
 from node.tables import Delivery, DerivedSeriesRow, Event, Study
@@ -191,7 +191,9 @@ class Deliverer:
         return problem
 
 
-def peer_of(destination: DimseDestination | Source | PeerSettings, our_ae_title: str, timeout_seconds: float) -> Peer:
+def peer_of(
+    destination: DimseDestination | DimseSource | PeerSettings, our_ae_title: str, timeout_seconds: float
+) -> Peer:
     """How it is called. Raises SendError when the files of its TLS configuration cannot be used."""
     tls = None
     if destination.tls is not None:

@@ -1,4 +1,4 @@
-"""Inquiring: what the sources hold of a study that has settled, asked by C-FIND, and having the rest of it fetched.
+"""Inquiring: what the sources hold of a study that has settled, and having the rest of it fetched.
 
 It has a thread of its own: the collector asks, goes on with other studies, and finds the answer at a later look.
 """
@@ -18,14 +18,14 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from node.database import writing
-from node.deliver import peer_of
 from node.engine import WorkStarter
-from node.query import QueryRetrieveScu
 from node.retrieve import CANCELLED, FAILED, request, seconds_until_open, taken_classes
 from node.sender import NotOfferedError, SendError
 from node.settings import Settings, Source
+from node.source import Search
 from node.states import COLLECTING, State
 from node.tables import DerivedSeriesRow, Event, Instance, Pull, Series, Study
+from node.ways import way_to_ask
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Inquirer:
             uid, held, senders = study.study_instance_uid, _held(session, study), _senders(session, study)
         answer = Answer.UNKNOWN
         # Where it came from knows best.
-        for source in sorted(self._settings.source, key=lambda source: source.ae_title not in senders):
+        for source in sorted(self._settings.source, key=lambda source: title_of(source.sender) not in senders):
             lacking = self._lacking(source, uid, held)
             if lacking:
                 self._fetch(study_id, source, lacking)
@@ -144,9 +144,8 @@ class Inquirer:
             return None
         retrieval = self._settings.retrieval
         try:
-            peer = peer_of(source, self._settings.node.ae_title, retrieval.timeout_seconds)
-            with QueryRetrieveScu(peer, retrieval.total_seconds) as scu:
-                lacking = self._count(scu, uid, held)
+            with way_to_ask(source, self._settings) as place:
+                lacking = self._count(place, uid, held)
         except (SendError, NotOfferedError) as error:
             failures = silence.failures + 1
             pause = retrieval.backoff(failures)
@@ -156,17 +155,17 @@ class Inquirer:
         self._silent.pop(source.name, None)
         return lacking
 
-    def _count(self, scu: QueryRetrieveScu, uid: str, held: Mapping[str, set[str]]) -> int:
+    def _count(self, place: Search, uid: str, held: Mapping[str, set[str]]) -> int:
         everything = {instance for instances in held.values() for instance in instances}
         takes = taken_classes(self._settings)
         lacking = 0
-        for series in scu.series(uid):
+        for series in place.series(uid):
             here = held.get(series.series_instance_uid, set())
             if series.modality not in (*self._settings.retrieval.modalities, "") or _OURS in here:
                 continue
             if series.instances is not None and series.instances <= len(here):
                 continue
-            there = scu.instances(uid, series.series_instance_uid)
+            there = place.instances(uid, series.series_instance_uid)
             lacking += len({one.sop_instance_uid for one in there if one.sop_class_uid in takes} - everything)
         return lacking
 
@@ -211,7 +210,12 @@ def _held(session: Session, study: Study) -> dict[str, set[str]]:
 def _senders(session: Session, study: Study) -> set[str]:
     """The AE titles that sent something of the study."""
     senders = select(Instance.sender).join(Instance.series).where(Series.study_id == study.id).distinct()
-    return {sender.partition("@")[0] for sender in session.scalars(senders)}
+    return {title_of(sender) for sender in session.scalars(senders)}
+
+
+def title_of(sender: str) -> str:
+    """The AE title of a sender, as it is recorded with an instance."""
+    return sender.partition("@")[0]
 
 
 def _in_vain(pull: Pull, study: Study) -> bool:

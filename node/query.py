@@ -1,74 +1,37 @@
-"""Query/Retrieve SCU, study root (PS3.4 Annex C): what a peer holds, and having it sent to us."""
+"""Query/Retrieve SCU, study root (PS3.4 Annex C): what a peer holds, and having it sent to us by C-MOVE or C-GET."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from types import TracebackType
+from typing import Self
 
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
 from node.scu import Peer, associate, entity
-from node.sender import NotOfferedError, SendError
+from node.sender import NotOfferedError
+from node.source import InstanceFound, Part, RetrieveError, SeriesFound, Stopped, StoppedError, StudyFound
 
 _FIND, _MOVE = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 _PENDING = (0xFF00, 0xFF01)
-_CANCELLED = 0xFE00
+
+Answers = Iterator[tuple[Dataset, Dataset | None]]
 
 
-class RetrieveError(SendError):
-    """The peer could not be asked, or did not do what was asked; the text says why."""
+class QueryScu:
+    """An open association for C-FIND; a context manager (``node.source.Search``)."""
 
-
-class StoppedError(Exception):
-    """Somebody called the retrieval off while it ran."""
-
-
-@dataclass(frozen=True)
-class StudyFound:
-    """A study that a peer holds, as its C-FIND answer says; texts are empty where it does not say."""
-
-    study_instance_uid: str
-    accession_number: str
-    study_date: str
-    description: str
-    modalities: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class SeriesFound:
-    """A series that a peer holds; ``instances`` is how many of it (0020,1209), None where it does not say."""
-
-    series_instance_uid: str
-    modality: str
-    instances: int | None
-
-
-@dataclass(frozen=True)
-class InstanceFound:
-    """An instance that a peer holds; ``sop_class_uid`` is empty where it does not say."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-
-
-class QueryRetrieveScu:
-    """An open association for C-FIND and C-MOVE; a context manager. ``total_seconds`` bounds each C-MOVE: the peer's
-    pending responses keep the DIMSE timeout from ever ending one that does not move."""
-
-    def __init__(self, peer: Peer, total_seconds: float) -> None:
+    def __init__(self, peer: Peer) -> None:
         self._peer = peer
-        self._total = total_seconds
         self._ae = entity(peer)
         self._ae.add_requested_context(_FIND)
-        self._ae.add_requested_context(_MOVE)
         self._association: Association | None = None
 
-    def __enter__(self) -> QueryRetrieveScu:
-        self._association = associate(self._ae, self._peer)
+    def __enter__(self) -> Self:
+        self._association = self._associate()
         return self
 
     def __exit__(
@@ -119,40 +82,8 @@ class QueryRetrieveScu:
             for found in self._find(query) if found.get("SOPInstanceUID")
         ]  # fmt: skip
 
-    def move(
-        self, to_ae_title: str, study: str, series: str = "", instances: Sequence[str] = (),
-        stopped: Callable[[], bool] = lambda: False,
-    ) -> str:
-        """C-MOVE of a study, one of its series, or some of its instances to an AE title. Returns what the final answer
-        says went wrong, "" for success: it is for the log, for only what arrives counts.
-
-        Raises RetrieveError when there is no final answer in time, StoppedError once ``stopped`` says so.
-        """
-        query = Dataset()
-        query.QueryRetrieveLevel = "IMAGE" if instances else "SERIES" if series else "STUDY"
-        query.StudyInstanceUID = study
-        if series:
-            query.SeriesInstanceUID = series
-        if instances:
-            query.SOPInstanceUID = list(instances)
-        association, end = self._open(), time.monotonic() + self._total
-        try:
-            for status, _ in association.send_c_move(query, to_ae_title, _MOVE):
-                if "Status" not in status:
-                    raise RetrieveError(f"{self._peer} ended the C-MOVE without an answer")
-                if status.Status not in _PENDING:
-                    return _said(status)
-                if stopped():
-                    association.abort()  # ends its sub-operations at once, unlike C-CANCEL, which is a wish
-                    raise StoppedError
-                if time.monotonic() > end:
-                    association.abort()
-                    raise RetrieveError(f"{self._peer} did not finish the C-MOVE within {self._total:g} s")
-        except ValueError as error:
-            raise NotOfferedError(f"{self._peer} offers no C-MOVE") from error
-        except RuntimeError as error:
-            raise RetrieveError(f"{self._peer} ended the association: {error}") from error
-        raise RetrieveError(f"{self._peer} gave no final answer to the C-MOVE")
+    def _associate(self) -> Association:
+        return associate(self._ae, self._peer)
 
     def _find(self, query: Dataset) -> Iterator[Dataset]:
         try:
@@ -174,6 +105,76 @@ class QueryRetrieveScu:
         if not self._association.is_established:
             raise RetrieveError(f"{self._peer} ended the association")
         return self._association
+
+
+class RetrieveScu(QueryScu):
+    """What C-MOVE and C-GET have in common (``node.source.Retrieval``). ``total_seconds`` bounds each of them: the
+    peer's pending responses keep the DIMSE timeout from ever ending one that does not move."""
+
+    service = ""
+
+    def __init__(self, peer: Peer, total_seconds: float) -> None:
+        super().__init__(peer)
+        self._total = total_seconds
+        self._end = 0.0
+        self._stopped: Stopped = lambda: False
+        self._halt: StoppedError | RetrieveError | None = None
+
+    def retrieve(self, part: Part, stopped: Stopped = lambda: False) -> str:
+        self._end, self._stopped = time.monotonic() + self._total, stopped
+        try:
+            for status, _ in self._ask(self._open(), _identifier(part)):
+                self._go_on()
+                if "Status" not in status:
+                    raise RetrieveError(f"{self._peer} ended the {self.service} without an answer")
+                if status.Status not in _PENDING:
+                    return _said(status)
+        except ValueError as error:
+            raise NotOfferedError(f"{self._peer} offers no {self.service}") from error
+        except RuntimeError as error:
+            raise RetrieveError(f"{self._peer} ended the association: {error}") from error
+        raise RetrieveError(f"{self._peer} gave no final answer to the {self.service}")
+
+    def _ask(self, association: Association, identifier: Dataset) -> Answers:
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        """Raises what the retrieval is to end with, if it is. The abort ends the peer's sub-operations at once, unlike
+        C-CANCEL, which is a wish."""
+        if self._halt is None and self._stopped():
+            self._halt = StoppedError()
+        if self._halt is None and time.monotonic() > self._end:
+            self._halt = RetrieveError(f"{self._peer} did not finish the {self.service} within {self._total:g} s")
+        if self._halt is not None:
+            if self._association is not None and self._association.is_established:
+                self._association.abort()
+            raise self._halt
+
+
+class MoveScu(RetrieveScu):
+    """C-MOVE: the peer opens associations of its own to the AE title, which it has to know."""
+
+    service = "C-MOVE"
+
+    def __init__(self, peer: Peer, total_seconds: float, to_ae_title: str) -> None:
+        super().__init__(peer, total_seconds)
+        self._to = to_ae_title
+        self._ae.add_requested_context(_MOVE)
+
+    def _ask(self, association: Association, identifier: Dataset) -> Answers:
+        return association.send_c_move(identifier, self._to, _MOVE)  # type: ignore[no-any-return]
+
+
+def _identifier(part: Part) -> Dataset:
+    """The unique keys of a C-MOVE or C-GET (PS3.4 C.4.2.1.4)."""
+    query = Dataset()
+    query.QueryRetrieveLevel = "IMAGE" if part.sop_instance_uids else "SERIES" if part.series_instance_uid else "STUDY"
+    query.StudyInstanceUID = part.study_instance_uid
+    if part.series_instance_uid:
+        query.SeriesInstanceUID = part.series_instance_uid
+    if part.sop_instance_uids:
+        query.SOPInstanceUID = list(part.sop_instance_uids)
+    return query
 
 
 def _said(status: Dataset) -> str:

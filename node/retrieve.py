@@ -1,6 +1,6 @@
-"""Retrieving: a study fetched from a PACS by C-FIND and C-MOVE to ourselves, until what was to come has arrived.
+"""Retrieving: a study fetched from a PACS, by C-MOVE, C-GET or DICOMweb, until what was to come has arrived.
 
-The count of what *arrived* decides, never the status of the C-MOVE. Each further attempt asks more finely: the study,
+The count of what *arrived* decides, never a status. Each further attempt asks more finely: the study,
 then the series that lack something, then the instances. A pull is a row and a durable workflow, so it survives a
 restart; waiting holds no worker (engine note 11).
 """
@@ -8,6 +8,7 @@ restart; waiting holds no worker (engine note 11).
 from __future__ import annotations
 
 import logging
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -19,21 +20,25 @@ from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from node.associations import Associations
 from node.database import writing
-from node.deliver import peer_of
 from node.engine import WorkStarter, pulls_from
-from node.query import QueryRetrieveScu, StoppedError
-from node.receive import STORAGE_CLASSES
+from node.files import DataFolder
+from node.receive.store import Store
 from node.sender import NotOfferedError, SendError
 from node.settings import Settings, Source
+from node.source import Part, Retrieval, Search, Stopped, StoppedError
 from node.tables import Event, Instance, Pull, Series, Study, now
+from node.taker import Taker
+from node.ways import storage_classes, way_to_retrieve
 
 log = logging.getLogger(__name__)
 
 QUEUED, RETRIEVING, DONE, FAILED, CANCELLED = "QUEUED", "RETRIEVING", "DONE", "FAILED", "CANCELLED"
 OPEN = (QUEUED, RETRIEVING)
 _BY_SERIES, _BY_INSTANCE = 2, 3  # from which attempt on
-_INSTANCES_AT_ONCE = 50  # UIDs in one C-MOVE identifier
+_INSTANCES_AT_ONCE = 50  # UIDs in one identifier
+_LOOK_EVERY_SECONDS = 0.5  # whether a pull was cancelled
 _QUIET_SECONDS = 2.0  # a C-MOVE's last instances may still be on their way when its final answer comes
 _JITTER = 0.2
 
@@ -51,11 +56,17 @@ class Outcome:
 
 
 class Retriever:
-    """Does one attempt of a pull at a time; raises nothing that a peer could cause."""
+    """Does one attempt of a pull at a time; raises nothing that a peer could cause.
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    To be made before the receiver listens: its store begins by clearing away what a crash left half received.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, associations: Associations) -> None:
         self._settings = settings
         self._engine = engine
+        self._associations = associations
+        free = int(settings.receiver.minimum_free_gb * 1e9)
+        self._store = Store(engine, DataFolder(settings.node.data), free)
 
     def attempt(self, pull_id: int, number: int) -> Outcome:
         """Fetch what the pull still lacks. A replayed attempt finds what arrived the first time."""
@@ -78,31 +89,33 @@ class Retriever:
             return self._not_yet(pull_id, number, str(error))
 
     def _fetch(self, pull: Pull, source: Source, number: int) -> Outcome:
-        peer = peer_of(source, self._settings.node.ae_title, self._settings.retrieval.timeout_seconds)
-        with QueryRetrieveScu(peer, self._settings.retrieval.total_seconds) as scu:
-            wanted = self._wanted(scu, pull.study_instance_uid)
-            total = sum(len(instances) for instances in wanted.values())
-            if not total:
-                return self._end(pull.id, FAILED, f"{source.name} holds nothing of this study that this node takes")
-            lacking = self._lacking(pull.study_instance_uid, wanted)
-            self._count(pull.id, total, lacking)
-            said = self._move(scu, pull, wanted, lacking, number) if lacking else ""
-        lacking = self._settle(pull, wanted, total)
+        with Taker(self._store, self._associations, source.sender) as taker:
+            with way_to_retrieve(source, self._settings, taker) as place:
+                wanted = self._wanted(place, pull.study_instance_uid)
+                total = sum(len(instances) for instances in wanted.values())
+                if not total:
+                    return self._end(pull.id, FAILED, f"{source.name} holds nothing of this study that this node takes")
+                lacking = self._lacking(pull.study_instance_uid, wanted)
+                self._count(pull.id, total, lacking)
+                said = self._ask(place, pull, wanted, lacking, number) if lacking else ""
+            lacking = self._settle(pull, wanted, total)
+            if not lacking:
+                taker.whole()
         if not lacking:
             return self._end(pull.id, DONE, f"{total} instances are here")
         short = sum(len(instances) for instances in lacking.values())
         problem = f"{short} of {total} instances have not arrived"
         return self._not_yet(pull.id, number, f"{problem} ({said})" if said else problem)
 
-    def _wanted(self, scu: QueryRetrieveScu, study: str) -> Wanted:
+    def _wanted(self, place: Search, study: str) -> Wanted:
         """What the source holds of the study and this node takes."""
         takes = taken_classes(self._settings)
         wanted = {
             series.series_instance_uid: {
                 found.sop_instance_uid
-                for found in scu.instances(study, series.series_instance_uid) if found.sop_class_uid in takes
+                for found in place.instances(study, series.series_instance_uid) if found.sop_class_uid in takes
             }
-            for series in scu.series(study) if series.modality in (*self._settings.retrieval.modalities, "")
+            for series in place.series(study) if series.modality in (*self._settings.retrieval.modalities, "")
         }  # fmt: skip
         return {series: instances for series, instances in wanted.items() if instances}
 
@@ -116,26 +129,34 @@ class Retriever:
             )  # fmt: skip
         return {series: instances - held for series, instances in wanted.items() if instances - held}
 
-    def _move(self, scu: QueryRetrieveScu, pull: Pull, wanted: Wanted, lacking: Wanted, number: int) -> str:
+    def _ask(self, place: Retrieval, pull: Pull, wanted: Wanted, lacking: Wanted, number: int) -> str:
         """Ask for what is lacking, the more finely the later the attempt; returns what the answers complained of."""
-        us, study = self._settings.node.ae_title, pull.study_instance_uid
-
-        def stopped() -> bool:
-            with Session(self._engine) as session:
-                return session.get_one(Pull, pull.id).state == CANCELLED
-
+        study, stopped, said = pull.study_instance_uid, self._cancellation(pull.id), ""
         if number < _BY_SERIES and lacking == wanted:
-            return scu.move(us, study, stopped=stopped)
-        said = ""
+            return place.retrieve(Part(study), stopped)
         for series, instances in lacking.items():
             if number < _BY_INSTANCE:
-                said = scu.move(us, study, series, stopped=stopped) or said
+                said = place.retrieve(Part(study, series), stopped) or said
                 continue
             names = sorted(instances)
             for start in range(0, len(names), _INSTANCES_AT_ONCE):
-                some = names[start : start + _INSTANCES_AT_ONCE]
-                said = scu.move(us, study, series, some, stopped=stopped) or said
+                some = tuple(names[start : start + _INSTANCES_AT_ONCE])
+                said = place.retrieve(Part(study, series, some), stopped) or said
         return said
+
+    def _cancellation(self, pull_id: int) -> Stopped:
+        """Whether the pull has been cancelled; the database is asked now and then, not for every instance."""
+        cancelled, looked = False, -math.inf
+
+        def stopped() -> bool:
+            nonlocal cancelled, looked
+            if time.monotonic() - looked > _LOOK_EVERY_SECONDS:
+                looked = time.monotonic()
+                with Session(self._engine) as session:
+                    cancelled = session.get_one(Pull, pull_id).state == CANCELLED
+            return cancelled
+
+        return stopped
 
     def _settle(self, pull: Pull, wanted: Wanted, total: int) -> Wanted:
         """What is lacking once nothing more arrives."""
@@ -197,7 +218,7 @@ class Retriever:
 
 def taken_classes(settings: Settings) -> set[str]:
     """The SOP Class UIDs that are fetched; "" for an instance whose class the source does not tell."""
-    return {*STORAGE_CLASSES, *settings.receiver.extra_sop_classes, ""}
+    return {*storage_classes(settings), ""}
 
 
 def request(session: Session, starter: WorkStarter, study_instance_uid: str, source: str, who: str, why: str) -> Pull:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from queue import Queue
+from queue import Empty, Queue
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (
@@ -175,6 +175,16 @@ class _Messages:
         return (self._responses if block else self._requests).get(block, timeout)
 
 
+class _MessagesOfGet(Queue[Any]):
+    """What an association for C-GET has received: all of it, the peer's C-STORE requests too, is for ``send_c_get``."""
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Raises queue.Empty, always so for the reactor, which asks without blocking."""
+        if not block:
+            raise Empty
+        return super().get(block, timeout)
+
+
 @contextmanager
 def _released(association: Association) -> Iterator[Association]:
     try:
@@ -198,7 +208,18 @@ def _reference(file: Outgoing) -> Dataset:
     return item
 
 
-def associate(ae: AE, peer: Peer, report: CommitmentReport | None = None) -> Association:
+@dataclass(frozen=True)
+class StorageScp:
+    """Our part in a C-GET: of these SOP classes we are the Storage SCP on an association that we requested (PS3.4
+    C.5.3). ``store`` answers a C-STORE request."""
+
+    sop_classes: Sequence[str]
+    store: Callable[[evt.Event], Dataset]
+
+
+def associate(
+    ae: AE, peer: Peer, report: CommitmentReport | None = None, storage: StorageScp | None = None
+) -> Association:
     """An association that stands. Raises SendError with the standard's reason when there is none."""
 
     def reported(event: evt.Event) -> tuple[int, None]:
@@ -206,10 +227,21 @@ def associate(ae: AE, peer: Peer, report: CommitmentReport | None = None) -> Ass
         report(event.event_information)
         return 0x0000, None
 
-    handlers = [] if report is None else [(evt.EVT_N_EVENT_REPORT, reported)]
-    tls = None if peer.tls is None else (peer.tls, peer.host)
-    association = ae.associate(peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=handlers, tls_args=tls)
-    association.dimse.msg_queue = _Messages()
+    def opened(event: evt.Event) -> None:  # or the thread that reads would wait for the rest of a PDU for ever
+        event.assoc.dul.socket.socket.settimeout(peer.timeout_seconds)
+
+    handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, opened)]
+    if report is not None:
+        handlers.append((evt.EVT_N_EVENT_REPORT, reported))
+    roles = []
+    if storage is not None:
+        handlers.append((evt.EVT_C_STORE, storage.store))
+        roles = [build_role(sop_class, scp_role=True) for sop_class in storage.sop_classes]
+    association = ae.associate(
+        peer.host, peer.port, ae_title=peer.ae_title, ext_neg=roles, evt_handlers=handlers,
+        tls_args=None if peer.tls is None else (peer.tls, peer.host),
+    )  # fmt: skip
+    association.dimse.msg_queue = _Messages() if storage is None else _MessagesOfGet()
     if association.is_established:
         return association
     if association.is_rejected:

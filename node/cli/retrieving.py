@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -18,12 +19,12 @@ from node import retrieve
 from node.actions import person
 from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready, writing
-from node.deliver import peer_of
 from node.engine import WorkStarter
 from node.errors import CommandError
-from node.query import QueryRetrieveScu, StudyFound
 from node.settings import Settings, Source, load_settings
+from node.source import StudyFound
 from node.tables import Pull
+from node.ways import way_to_ask
 
 app = typer.Typer(no_args_is_help=True, help="Studies being fetched from a PACS.")
 _COLOURS = {retrieve.DONE: "green", retrieve.FAILED: "red", retrieve.CANCELLED: "yellow"}
@@ -40,22 +41,21 @@ def pull(
     study: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
     query: Annotated[
         list[str] | None,
-        typer.Option(help="A C-FIND key such as StudyDate=20260101-20260131 or StudyDescription=*HEAD*; repeat it."),
+        typer.Option(help="A key to search by, StudyDate=20260101-20260131 or StudyDescription=*HEAD*; repeat it."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and fetch nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until all of it is here or given up.")] = False,
     config: Config = DEFAULT,
     as_json: AsJson = False,
 ) -> None:
-    """Fetch studies from a PACS by C-FIND and C-MOVE; the running node does it, with retries, until all has arrived."""
+    """Fetch studies from a PACS; the running node does it, with retries, until all has arrived."""
     settings = load_settings(config)
     place = _source(settings, source)
     keys = _keys(accession, study, query or [])
-    peer = peer_of(place, settings.node.ae_title, settings.retrieval.timeout_seconds)
-    with QueryRetrieveScu(peer, settings.retrieval.total_seconds) as scu:
-        found = scu.studies(keys)
+    with way_to_ask(place, settings) as search:
+        found = search.studies(keys)
     if not found:
-        raise CommandError(f"{place.name} holds no study that matches; `--query` takes other C-FIND keys")
+        raise CommandError(f"{place.name} holds no study that matches; `--query` takes other keys")
     if dry_run:
         _show_found(found, as_json)
         return
@@ -160,7 +160,7 @@ def _show_pulls(engine: Engine, only: list[int] | None, as_json: bool) -> None:
     Console().print(table)
 
 
-def _show_found(found: list[StudyFound], as_json: bool) -> None:
+def _show_found(found: Sequence[StudyFound], as_json: bool) -> None:
     if as_json:
         print_json([vars(one) for one in found])
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
@@ -86,15 +87,44 @@ class PeerSettings(Table):
 Hour = Annotated[int, Field(ge=0, le=24)]
 
 
-class Source(Table):
-    """[[source]]: a PACS that studies are fetched from, by C-FIND and C-MOVE."""
+class DimseSource(Table):
+    """[[source]]: a PACS that studies are fetched from, asked by C-FIND. After C-MOVE it sends them to our receiver, by
+    C-GET over the association that we opened."""
 
+    retrieve: Literal["c-move", "c-get"]
     name: DestinationName
     ae_title: AeTitle
     host: str
     port: Port
     hours: tuple[Hour, Hour] | tuple[()]
     tls: TlsSettings | None = None
+
+    @property
+    def sender(self) -> str:
+        """Who has sent what came over a connection of ours."""
+        return f"{self.ae_title}@{self.host}"
+
+
+class DicomWebSource(Table):
+    """[[source]]: a DICOMweb server that studies are fetched from, asked by QIDO-RS, by WADO-RS.
+
+    ``authorization_file`` holds the value of the HTTP header Authorization, as for a destination.
+    """
+
+    retrieve: Literal["dicomweb"]
+    name: DestinationName
+    url: str = Field(pattern=r"^https?://[^\s]+$")
+    hours: tuple[Hour, Hour] | tuple[()]
+    authorization_file: str
+    certificate_authority: str
+
+    @property
+    def sender(self) -> str:
+        """Who has sent what came from there; it has no AE title, its name stands for that."""
+        return f"{self.name}@{urlsplit(self.url).hostname}"
+
+
+Source = DimseSource | DicomWebSource
 
 
 class RetrievalSettings(Retries):

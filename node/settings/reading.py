@@ -37,7 +37,7 @@ class Settings(Table):
     derived: DerivedSettings
     delivery: DeliverySettings
     peer: tuple[PeerSettings, ...]
-    source: tuple[Source, ...]
+    source: tuple[Annotated[Source, Field(discriminator="retrieve")], ...]
     retrieval: RetrievalSettings
     destination: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(min_length=1)
     rule: tuple[Rule, ...] = ()
@@ -111,6 +111,8 @@ def _explain(line: object, raw: object) -> str:
         return f"{key} is missing; the shipped {DEFAULT_CONFIG} holds every key with its meaning"
     if line["type"] == "extra_forbidden":
         return f"{key} is not a key of ours; look for a misspelling against the shipped {DEFAULT_CONFIG}"
+    if line["type"].startswith("union_tag") and line["loc"][0] == "source":
+        return f'{key}.retrieve must be "c-move", "c-get" or "dicomweb"; docs/retrieving.md shows each'
     if line["type"].startswith("union_tag"):
         return f'{key}.kind must be "dimse", "dicomweb" or "folder"; docs/delivering.md shows each'
     if isinstance(line["input"], dict):  # a whole table: the message names what is wrong in it

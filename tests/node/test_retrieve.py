@@ -25,18 +25,24 @@ from node.commit import Reports
 from node.database import writing
 from node.deliver import peer_of
 from node.engine import WorkStarter
-from node.query import QueryRetrieveScu, RetrieveError
+from node.query import MoveScu
 from node.receive import Receiver
 from node.retrieve import CANCELLED, DONE, FAILED, QUEUED, Retriever, request, seconds_until_open
-from node.settings import Settings, Source
+from node.settings import DimseSource, Settings, load_settings
+from node.source import Part, RetrieveError
 from node.tables import Instance, Pull, Series
 from simulator.archive.faults import Faults
 from simulator.archive.send import Peer
 from simulator.archive.server import Archive
-from tests.conftest import free_port
+from tests.conftest import ConfigMaker, free_port
 from tests.mr_slices import STUDY, mr_slice
 
 SLICES = [mr_slice(series, number) for series in ("T1", "FLAIR") for number in (1, 2, 3, 4)]
+
+
+@pytest.fixture(params=["c-move", "c-get"])
+def settings(request: pytest.FixtureRequest, make_config: ConfigMaker) -> Settings:
+    return load_settings(make_config(source__retrieve=f'"{request.param}"'))
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +92,7 @@ def held(engine: Engine) -> list[tuple[str, str]]:
 
 
 def test_a_study_is_fetched_whole_and_nothing_but_what_this_node_takes(settings, engine, archive, pull):
-    outcome = Retriever(settings, engine).attempt(pull, 1)
+    outcome = Retriever(settings, engine, Associations()).attempt(pull, 1)
     assert outcome.next_number == 0, outcome.said
     assert (row(engine).state, row(engine).arrived, row(engine).expected) == (DONE, 8, 8)
     assert {instance for series, instance in held(engine) if series != "SR"} == {
@@ -94,9 +100,10 @@ def test_a_study_is_fetched_whole_and_nothing_but_what_this_node_takes(settings,
     }
 
 
+@pytest.mark.parametrize("settings", ["c-move"], indirect=True)  # what C-GET sends, it sends to us
 def test_success_that_is_none_is_not_believed(settings, engine, archive, pull):
     archive.order(Faults(feign_moves=3))
-    retriever = Retriever(settings, engine)
+    retriever = Retriever(settings, engine, Associations())
     outcome = retriever.attempt(pull, 1)
     assert "3 of 8 instances have not arrived" in outcome.said
     assert (outcome.next_number, row(engine).state, row(engine).arrived) == (2, QUEUED, 5)
@@ -108,7 +115,7 @@ def test_success_that_is_none_is_not_believed(settings, engine, archive, pull):
 
 def test_later_attempts_ask_for_instances_and_patience_ends_with_the_count(settings, engine, archive, pull):
     archive.order(Faults(lose=1000))  # it never sends a thing
-    retriever = Retriever(settings, engine)
+    retriever = Retriever(settings, engine, Associations())
     number, said = 1, ""
     while number:
         outcome = retriever.attempt(pull, number)
@@ -119,7 +126,7 @@ def test_later_attempts_ask_for_instances_and_patience_ends_with_the_count(setti
 
 
 def test_a_peer_that_is_down_and_one_that_holds_nothing(settings, engine, pull, tmp_path):
-    retriever = Retriever(settings, engine)
+    retriever = Retriever(settings, engine, Associations())
     outcome = retriever.attempt(pull, 1)
     assert "cannot be reached" in outcome.said
     assert outcome.next_number == 2
@@ -128,16 +135,17 @@ def test_a_peer_that_is_down_and_one_that_holds_nothing(settings, engine, pull, 
     assert "holds nothing of this study" in row(engine).reason
 
 
+@pytest.mark.parametrize("settings", ["c-move"], indirect=True)  # for C-GET it need not
 def test_a_destination_the_pacs_does_not_know_is_said_in_its_words(settings, engine, tmp_path, pull):
     with Archive("PACS", settings.source[0].port, tmp_path / "archive") as archive:
         archive.index.add(_bytes(SLICES[0]))
-        assert "enter this node there" in Retriever(settings, engine).attempt(pull, 1).said
+        assert "enter this node there" in Retriever(settings, engine, Associations()).attempt(pull, 1).said
 
 
 def test_what_was_cancelled_is_left_alone(settings, engine, archive, pull):
     with writing(engine) as session:
         session.get_one(Pull, pull).state = CANCELLED
-    assert Retriever(settings, engine).attempt(pull, 1).next_number == 0
+    assert Retriever(settings, engine, Associations()).attempt(pull, 1).next_number == 0
     assert held(engine) == []
 
 
@@ -146,6 +154,7 @@ def test_asking_twice_is_one_pull(settings, engine, pull):
         assert request(session, WorkStarter(engine), STUDY, "pacs", "node", "again").id == pull
 
 
+@pytest.mark.parametrize("settings", ["c-move"], indirect=True)
 def test_a_move_that_never_ends_is_ended(settings):
     """Pending answers keep the DIMSE timeout from ever striking: the whole C-MOVE has a limit of its own."""
     sink = AE("SINK")
@@ -162,13 +171,13 @@ def test_a_move_that_never_ends_is_ended(settings):
     ae, port = AE("PACS"), free_port()
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
     server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_MOVE, never)])
-    source = Source(name="pacs", ae_title="PACS", host="127.0.0.1", port=port, hours=())
+    source = DimseSource(retrieve="c-move", name="pacs", ae_title="PACS", host="127.0.0.1", port=port, hours=())
     try:
         with (
-            QueryRetrieveScu(peer_of(source, "NODE", 5.0), total_seconds=0.5) as scu,
+            MoveScu(peer_of(source, "NODE", 5.0), 0.5, "NODE") as scu,
             pytest.raises(RetrieveError, match="did not finish the C-MOVE within"),
         ):
-            scu.move("NODE", STUDY)
+            scu.retrieve(Part(STUDY))
     finally:
         server.shutdown()
         taker.shutdown()

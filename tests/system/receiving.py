@@ -28,7 +28,8 @@ class ReceivingNode:
         self.engine = open_database(self.settings)
         ready(self.engine)
         reports = Reports(self.settings, self.engine)
-        self._receiver = Receiver(self.settings, self.engine, Associations(), lambda: None, reports)
+        self._associations = Associations()
+        self._receiver = Receiver(self.settings, self.engine, self._associations, lambda: None, reports)
 
     def __enter__(self) -> Self:
         self._receiver.start()
@@ -53,7 +54,7 @@ class ReceivingNode:
         """One attempt to fetch a study from the PACS; what it came to."""
         with writing(self.engine) as session:
             asked = request(session, WorkStarter(self.engine), study_instance_uid, "pacs", "a test", "asked for").id
-        Retriever(self.settings, self.engine).attempt(asked, 1)
+        Retriever(self.settings, self.engine, self._associations).attempt(asked, 1)
         with Session(self.engine) as session:
             return session.get_one(Pull, asked)
 

@@ -1,0 +1,93 @@
+"""C-GET (PS3.4 C.4.3): instances come over the association that we opened, so that the peer need not know where we
+listen, nor a firewall let it in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice, product
+
+from pydicom.dataset import Dataset
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pynetdicom import evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
+
+from node.query import Answers, RetrieveScu
+from node.scu import Peer, StorageScp, associate
+from node.sender import NotOfferedError
+from node.source import RetrieveError, StoppedError
+from node.taker import Taker
+
+_GET = StudyRootQueryRetrieveInformationModelGet
+_MOST_CONTEXTS = 128  # of an association: their numbers are odd and below 256 (PS3.8 9.3.2.2)
+_CANCELLED = 0xA700  # nobody hears it: the association is being aborted
+# The likelier first.
+_SYNTAXES = (
+    ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLosslessSV1, JPEG2000Lossless, JPEGLSLossless, RLELossless,
+    JPEGLossless, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K, ExplicitVRBigEndian,
+)  # fmt: skip
+
+
+class GetScu(RetrieveScu):
+    """An open association for C-FIND and C-GET of these SOP classes; what comes goes to ``taker``."""
+
+    service = "C-GET"
+
+    def __init__(
+        self, peer: Peer, total_seconds: float, sop_classes: Sequence[str], maximum_pdu: int, taker: Taker
+    ) -> None:
+        super().__init__(peer, total_seconds)
+        self._taker = taker
+        self._sop_classes = sop_classes
+        self._ae.maximum_pdu_size = maximum_pdu
+        self._ae.add_requested_context(_GET)
+        room = _MOST_CONTEXTS - len(self._ae.requested_contexts)
+        # One for each syntax and class, so that an instance comes as it lies there: of several syntaxes in one context
+        # the peer takes one for all instances, and has to convert the others or leaves them out.
+        for syntax, sop_class in islice(product(_SYNTAXES, sop_classes), room):
+            self._ae.add_requested_context(sop_class, syntax)
+
+    def _associate(self) -> Association:
+        return associate(self._ae, self._peer, storage=StorageScp(self._sop_classes, self._store))
+
+    def _ask(self, association: Association, identifier: Dataset) -> Answers:
+        if not any(context.as_scp for context in association.accepted_contexts):
+            why = "it accepts none of our storage classes with the roles swapped (SCP/SCU role selection)"
+            raise NotOfferedError(f"{self._peer} cannot send by C-GET: {why}")
+        return association.send_c_get(identifier, _GET)  # type: ignore[no-any-return]
+
+    def _store(self, event: evt.Event) -> Dataset:
+        """One C-STORE sub-operation, within ``send_c_get``."""
+        response = Dataset()
+        try:
+            self._go_on()
+        except (StoppedError, RetrieveError):  # which ``retrieve`` raises again
+            response.Status = _CANCELLED
+            return response
+        asked = event.request
+        answer = self._taker.take(
+            str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID), str(event.context.transfer_syntax),
+            asked.DataSet.getbuffer(),
+        )  # fmt: skip
+        response.Status = answer.status
+        if answer.comment:
+            response.ErrorComment = answer.short_comment
+        return response

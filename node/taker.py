@@ -1,0 +1,49 @@
+"""Taking what a source sends over a connection that this node opened: as durable as what the receiver takes."""
+
+from __future__ import annotations
+
+import re
+from types import TracebackType
+
+from node.associations import Associations
+from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
+
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+class Taker:
+    """Stores what one attempt brings from ``sender``; a context manager.
+
+    To the collector it is an association that brings the study: nothing is decided about that while it is open, and a
+    ``whole`` one has ended with a release.
+    """
+
+    def __init__(self, store: Store, associations: Associations, sender: str) -> None:
+        self._store = store
+        self._associations = associations
+        self._sender = sender
+
+    def __enter__(self) -> Taker:
+        self._associations.opened(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._associations.closed(self)
+
+    def take(
+        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, data_set: memoryview | bytes
+    ) -> Answer:
+        """One instance. Success says that it is durable, as in a C-STORE response."""
+        if not all(_UID.fullmatch(uid) for uid in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
+            return Answer(CANNOT_UNDERSTAND, "SOP Class, SOP Instance or Transfer Syntax UID is not a UID")
+        incoming = self._store.open(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        incoming.write(data_set)
+        return self._store.keep(
+            incoming, sop_class_uid, self._sender, lambda study_key: self._associations.brings(self, study_key)
+        )
+
+    def whole(self) -> None:
+        """Nothing more will come of the study."""
+        self._associations.released(self)

@@ -1,0 +1,255 @@
+"""C-GET against the simulator's archive, and against peers that do it badly."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRBigEndian, MRImageStorage, RLELossless
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+)
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node.associations import Associations
+from node.files import DataFolder
+from node.get import GetScu
+from node.receive import STORAGE_CLASSES
+from node.receive.store import Store
+from node.scu import Peer
+from node.sender import NotOfferedError, SendError
+from node.settings import Settings
+from node.source import Part, RetrieveError, StoppedError
+from node.tables import Instance, Study
+from node.taker import Taker
+from simulator.archive.server import Archive
+from tests.conftest import free_port
+from tests.mr_slices import STUDY, mr_slice
+
+SLICES = [mr_slice("T1", number) for number in range(1, 9)]
+
+
+@pytest.fixture
+def associations() -> Associations:
+    return Associations()
+
+
+@pytest.fixture
+def taker(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Taker]:
+    with Taker(Store(engine, DataFolder(settings.node.data), 0), associations, "PACS@127.0.0.1") as taker:
+        yield taker
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Archive]:
+    """A PACS that knows nobody."""
+    with Archive("PACS", 0, tmp_path / "archive") as archive:
+        for dataset in SLICES:
+            archive.index.add(_bytes(dataset))
+        yield archive
+
+
+def get_scu(taker: Taker, port: int, total_seconds: float = 20.0, timeout_seconds: float = 5.0) -> GetScu:
+    peer = Peer("PACS", "127.0.0.1", port, "NODE", timeout_seconds)
+    return GetScu(peer, total_seconds, STORAGE_CLASSES, 65536, taker)
+
+
+def _bytes(dataset: Dataset) -> bytes:
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def held(engine: Engine, settings: Settings) -> dict[str, Path]:
+    with Session(engine) as session:
+        rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
+    return {uid: settings.node.data / path for uid, path in rows}
+
+
+def test_a_study_a_series_and_instances(archive, taker, engine, settings, associations):
+    """Asked for on one association, by a node that the archive does not know and that need not listen."""
+    other = mr_slice("FLAIR", 1)
+    archive.index.add(_bytes(other))
+    with get_scu(taker, archive.port) as scu:
+        three = tuple(one.SOPInstanceUID for one in SLICES[:3])
+        assert scu.retrieve(Part(STUDY, SLICES[0].SeriesInstanceUID, three)) == ""
+        assert set(held(engine, settings)) == set(three)
+        assert scu.retrieve(Part(STUDY, SLICES[0].SeriesInstanceUID)) == ""
+        assert set(held(engine, settings)) == {one.SOPInstanceUID for one in SLICES}
+        assert scu.retrieve(Part(STUDY)) == ""
+    kept = held(engine, settings)
+    assert {uid: dcmread(path) for uid, path in kept.items()} == {one.SOPInstanceUID: one for one in (*SLICES, other)}
+    with Session(engine) as session:
+        assert set(session.scalars(select(Instance.sender))) == {"PACS@127.0.0.1"}
+        key = session.scalars(select(Study.key)).one()
+    assert associations.is_open(key), "nothing may be decided while more is coming"
+
+
+def test_the_collector_hears_of_the_end(archive, settings, engine, associations):
+    store = Store(engine, DataFolder(settings.node.data), 0)
+    with Taker(store, associations, "PACS@127.0.0.1") as taker, get_scu(taker, archive.port) as scu:
+        scu.retrieve(Part(STUDY))
+    with Session(engine) as session:
+        key = session.scalars(select(Study.key)).one()
+    assert (associations.is_open(key), associations.is_finished(key)) == (False, False), "it may not be all"
+    with Taker(store, associations, "PACS@127.0.0.1") as taker, get_scu(taker, archive.port) as scu:
+        scu.retrieve(Part(STUDY))
+        taker.whole()
+    assert (associations.is_open(key), associations.is_finished(key)) == (False, True)
+
+
+def test_every_instance_comes_in_the_transfer_syntax_that_it_has(archive, taker, engine, settings):
+    compressed = mr_slice("T1", 20)
+    compressed.compress(RLELossless, generate_instance_uid=False)
+    swapped = mr_slice("T1", 21)
+    swapped.PixelData = swapped.pixel_array.byteswap().tobytes()
+    swapped.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    stored = BytesIO()
+    dcmwrite(stored, swapped, implicit_vr=False, little_endian=False, enforce_file_format=True)
+    for content in (_bytes(compressed), stored.getvalue()):
+        archive.index.add(content)
+    with get_scu(taker, archive.port) as scu:
+        assert scu.retrieve(Part(STUDY)) == ""
+    kept = {uid: dcmread(path) for uid, path in held(engine, settings).items()}
+    assert len(kept) == len(SLICES) + 2
+    assert kept[compressed.SOPInstanceUID].file_meta.TransferSyntaxUID == RLELossless
+    assert kept[compressed.SOPInstanceUID].PixelData == compressed.PixelData
+    assert kept[swapped.SOPInstanceUID].file_meta.TransferSyntaxUID == ExplicitVRBigEndian
+    assert kept[swapped.SOPInstanceUID].PixelData == swapped.PixelData
+    assert kept[SLICES[0].SOPInstanceUID] == SLICES[0]
+
+
+def test_hundreds_of_instances_lose_no_message(archive, taker, engine, settings):
+    """The thread in which pynetdicom would serve requests may take none of them."""
+    for number in range(9, 301):
+        archive.index.add(_bytes(mr_slice("T1", number, count=300)))
+    with get_scu(taker, archive.port) as scu:
+        assert scu.retrieve(Part(STUDY)) == ""
+    assert len(held(engine, settings)) == 300
+
+
+def test_what_cannot_be_stored_is_answered_so_and_told(archive, settings, engine, associations):
+    store = Store(engine, DataFolder(settings.node.data), 1 << 60)  # more than any disk has free
+    with Taker(store, associations, "PACS") as taker, get_scu(taker, archive.port) as scu:
+        assert "8 sub-operations failed" in scu.retrieve(Part(STUDY))
+    assert held(engine, settings) == {}
+
+
+def test_somebody_calls_it_off(archive, taker, engine, settings):
+    def stopped() -> bool:
+        return len(held(engine, settings)) >= 3
+
+    with get_scu(taker, archive.port) as scu, pytest.raises(StoppedError):
+        scu.retrieve(Part(STUDY), stopped)
+    assert len(held(engine, settings)) == 3, "what has arrived stays, the rest does not come"
+
+
+@contextmanager
+def get_scp(
+    handler: Callable[[evt.Event], Iterator[object]], *sop_classes: str, swaps_roles: bool = True, gets: bool = True
+) -> Iterator[int]:
+    """The port of a peer that answers C-GET by ``handler``."""
+    ae, port = AE("PACS"), free_port()
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    if gets:
+        ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
+    for sop_class in sop_classes:
+        roles = {"scu_role": True, "scp_role": True} if swaps_roles else {}
+        ae.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES, **roles)
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_GET, handler)])
+    try:
+        yield port
+    finally:
+        server.shutdown()
+
+
+def slowly(event: evt.Event) -> Iterator[object]:
+    yield 1000
+    for number in range(1000):
+        time.sleep(0.1)
+        yield 0xFF00, mr_slice("T1", number)
+
+
+def test_one_that_never_ends_is_ended(taker, engine, settings):
+    """Each message keeps the DIMSE timeout from striking: the whole C-GET has a limit of its own."""
+    with (
+        get_scp(slowly, MRImageStorage) as port, get_scu(taker, port, total_seconds=0.5) as scu,
+        pytest.raises(RetrieveError, match=r"did not finish the C-GET within 0\.5 s"),
+    ):  # fmt: skip
+        scu.retrieve(Part(STUDY))
+    assert 1 <= len(held(engine, settings)) <= 10
+
+
+def test_a_peer_that_stops_in_the_middle_of_a_message_is_left(taker):
+    gone = threading.Event()
+
+    def half_a_pdu(event: evt.Event) -> Iterator[object]:
+        event.assoc.dul.socket.socket.sendall(b"\x04\x00\x00\x00\x10\x00half")
+        gone.wait(20)
+        yield 0
+
+    before = threading.active_count()
+    with get_scp(half_a_pdu, MRImageStorage) as port:
+        began = time.monotonic()
+        with pytest.raises(RetrieveError), get_scu(taker, port, timeout_seconds=0.5) as scu:
+            scu.retrieve(Part(STUDY))
+        assert time.monotonic() - began < 10
+        gone.set()
+    end = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert threading.active_count() <= before, "no thread waits for the rest"
+
+
+def test_a_peer_that_is_silent_is_left(taker):
+    def silent(event: evt.Event) -> Iterator[object]:
+        time.sleep(2)
+        yield 0
+
+    with (
+        get_scp(silent, MRImageStorage) as port, get_scu(taker, port, timeout_seconds=0.5) as scu,
+        pytest.raises(RetrieveError, match="ended the C-GET without an answer"),
+    ):  # fmt: skip
+        scu.retrieve(Part(STUDY))
+
+
+def test_peers_without_it(taker):
+    with (
+        get_scp(slowly, MRImageStorage, gets=False) as port, get_scu(taker, port) as scu,
+        pytest.raises(NotOfferedError, match="offers no C-GET"),
+    ):  # fmt: skip
+        scu.retrieve(Part(STUDY))
+    with (
+        get_scp(slowly, MRImageStorage, swaps_roles=False) as port, get_scu(taker, port) as scu,
+        pytest.raises(NotOfferedError, match="role selection"),
+    ):  # fmt: skip
+        scu.retrieve(Part(STUDY))
+    with pytest.raises(SendError, match="cannot be reached"), get_scu(taker, free_port()):
+        pass
+
+
+def test_names_from_the_wire_that_are_none(taker, engine, settings):
+    """What would not fit File Meta Information, or would name another file."""
+    for uids in (("../../etc", "1.2", "1.2"), ("1.2", "x" * 65, "1.2"), ("1.2", "1.2", ""), ("1.2", "1.2", "é")):
+        assert taker.take(*uids, b"").status == 0xC000
+    assert held(engine, settings) == {}
+
+
+def test_more_storage_classes_than_an_association_has_room_for(archive, taker, engine, settings):
+    """The likelier transfer syntaxes of all of them come first."""
+    many = (*STORAGE_CLASSES, *(f"1.2.3.{number}" for number in range(50)))
+    peer = Peer("PACS", "127.0.0.1", archive.port, "NODE", 5.0)
+    with GetScu(peer, 20.0, many, 65536, taker) as scu:
+        assert scu.retrieve(Part(STUDY)) == ""
+    assert len(held(engine, settings)) == len(SLICES)
+    assert EnhancedMRImageStorage in many
