@@ -11,7 +11,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from node.settings import Settings
@@ -34,7 +35,22 @@ def open_database(settings: Settings) -> Engine:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
+    event.listen(engine, "handle_error", _full_is_locked)
     return engine
+
+
+def _full_is_locked(context: ExceptionContext) -> OperationalError | None:
+    """A full disk in the words in which the durable engine (3.4.0) waits and tries again: it knows "database is locked"
+    and takes anything else for the end, which would leave a workflow neither running nor ended until the next start.
+    """
+    error = context.original_exception
+    if not isinstance(error, sqlite3.OperationalError) or str(error) not in _NO_ROOM:
+        return None
+    told = sqlite3.OperationalError(f"{error}: until there is room, the database is locked")
+    return OperationalError(context.statement, context.parameters, told)
+
+
+_NO_ROOM = ("database or disk is full", "disk I/O error")  # the latter where a shared-memory file cannot grow
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 import pydicom.config
 
 from node.errors import CancelledError, StudyError
+from node.patience import OutOfResourcesError, is_out_of_resources
 from node.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Worker:
     def run(self, step: str, study_id: int, cancelled: Callable[[], bool]) -> None:
         """Do one step of node.steps in the child and wait for it.
 
-        Raises StudyError, CancelledError, WorkerDiedError or StepCrashedError.
+        Raises StudyError, CancelledError, WorkerDiedError, OutOfResourcesError or StepCrashedError.
         """
         with self._busy:
             pipe = self._connection()
@@ -74,6 +75,8 @@ class Worker:
                 raise
         if kind == "study":
             raise StudyError(text)
+        if kind == "resources":
+            raise OutOfResourcesError(text)
         if kind == "crash":
             raise StepCrashedError(text)
 
@@ -113,8 +116,11 @@ def _serve(settings: Settings, pipe: Connection) -> None:
             steps.STEPS[step](room, study_id)
         except StudyError as error:
             pipe.send(("study", str(error)))
-        except Exception:  # noqa: BLE001 - whatever it was, the parent must be told; it becomes the study's reason
-            pipe.send(("crash", traceback.format_exc()))
+        except Exception as error:  # noqa: BLE001 - the parent must be told, whatever it was; it becomes the reason
+            if is_out_of_resources(error):
+                pipe.send(("resources", f"{step}: {error}"))
+            else:
+                pipe.send(("crash", traceback.format_exc()))
         else:
             pipe.send(("done", ""))
 

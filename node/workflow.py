@@ -20,6 +20,7 @@ from node.deliver import GIVEN_UP, Deliverer
 from node.engine import QUEUE_PRIORITY, deliveries_to, workflow_id
 from node.errors import CancelledError, StudyError
 from node.models.standing import Standing
+from node.patience import OutOfResourcesError, patiently
 from node.quality import records
 from node.routing.record import route_of
 from node.routing.rules import Priority
@@ -42,11 +43,18 @@ class Steps:
 
     def numeric(self, run: str, study_id: int, on: Trigger, step: str) -> None:
         """Bring the study into the state of the numeric step of that name, and do it."""
-        self._enter(run, study_id, on, f"{step} has begun")
-        self.worker.run(step, study_id, lambda: not self._goes_on(run, study_id))
+
+        def do() -> None:
+            self._enter(run, study_id, on, f"{step} has begun")
+            self.worker.run(step, study_id, lambda: not self._goes_on(run, study_id))
+
+        patiently(do, f"study {study_id}: {step}")
 
     def begin_delivery(self, run: str, study_id: int) -> list[list[str]]:
         """Enter DELIVERING; returns (destination, identity of its series of attempts) pairs."""
+        return patiently(lambda: self._begin_delivery(run, study_id), f"study {study_id}: delivery")
+
+    def _begin_delivery(self, run: str, study_id: int) -> list[list[str]]:
         with Session(self.engine) as session:
             study = session.get_one(Study, study_id)
             if not any(series.inputs_digest == study.inputs_digest for series in study.derived):
@@ -66,7 +74,7 @@ class Steps:
                 return
         try:
             self.worker.run("shadow", study_id, lambda: False)
-        except (StudyError, WorkerDiedError, StepCrashedError) as error:
+        except (StudyError, WorkerDiedError, OutOfResourcesError, StepCrashedError) as error:
             log.warning("study %d: a shadow was not compared: %s", study_id, error)
             with writing(self.engine) as session:
                 why = str(error).strip().splitlines()[-1]
@@ -74,15 +82,20 @@ class Steps:
 
     def send(self, run: str, study_id: int, destination: str, attempt: int) -> str:
         """One attempt at one destination; returns what went wrong, empty when everything is there."""
-        if not self._goes_on(run, study_id):
-            return ""
-        return self.deliverer.attempt(study_id, destination, attempt)
+
+        def do() -> str:
+            return self.deliverer.attempt(study_id, destination, attempt) if self._goes_on(run, study_id) else ""
+
+        return patiently(do, f"study {study_id} to {destination}")
 
     def fail(self, run: str, study_id: int, reason: str) -> None:
         """The study stops here until a person retries it, or accepts one that quality control rejected.
 
         One that was cancelled, or that this run is not about any more, is left alone.
         """
+        patiently(lambda: self._fail(run, study_id, reason), f"study {study_id}: {reason}")
+
+    def _fail(self, run: str, study_id: int, reason: str) -> None:
         with writing(self.engine) as session:
             study = session.get_one(Study, study_id)
             if not _is_about(study, run):
