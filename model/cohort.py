@@ -45,25 +45,28 @@ class CohortError(Exception):
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject's arrays: ``input`` (M, z, y, x), ``target``, ``brain`` and ``lesion`` (z, y, x); and the ``scales``
-    between [0, 1] and the units of each series, full dose included, None where nobody kept them."""
+    """One subject's arrays: ``input`` (M, z, y, x), ``target``, ``brain`` and ``lesion`` (z, y, x); the ``scales``
+    between [0, 1] and the units of each series, full dose included, None where nobody kept them; and what ``quality``
+    control said of the study, empty where nobody asked."""
 
     input: HalfArray
     target: HalfArray
     brain: Mask
     lesion: Mask
     scales: Mapping[Role, IntensityScale] | None = None
+    quality: str = ""
 
 
 @dataclass(frozen=True)
 class SubjectRecord:
     """What the index says of a subject. Subjects of one ``anatomy`` (one head) or one ``patient`` (a pseudonym, empty
-    where each subject is a patient of its own) never part in a split."""
+    where each subject is a patient of its own) never part in a split. ``quality`` is no part of any digest."""
 
     name: str
     anatomy: str
     sha256: str
     patient: str = ""
+    quality: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,8 @@ class Cohort:
     @property
     def digest(self) -> str:
         """SHA-256 over the roles and every subject's name, anatomy and arrays."""
-        records = [{name: value for name, value in asdict(one).items() if value} for one in self.subjects]
+        records = [asdict(replace(one, quality="")) for one in self.subjects]
+        records = [{name: value for name, value in one.items() if value} for one in records]
         told = json.dumps([self.stored_roles, self.roles, records])
         return hashlib.sha256(told.encode()).hexdigest()
 
@@ -143,7 +147,7 @@ class Cohort:
         if self.roles != self.stored_roles:
             arrays["input"] = arrays["input"][[self.stored_roles.index(role) for role in self.roles]]
         scales = _read_scales(self.folder / record.name / SCALES)
-        return Subject(**arrays, scales=scales)
+        return Subject(**arrays, scales=scales, quality=record.quality)
 
     def verify(self) -> None:
         """Read every array and compare it with the index. Raises CohortError for the first that differs."""
@@ -185,7 +189,7 @@ def write_subject(
         (place / SCALES).unlink(missing_ok=True)
     else:
         (place / SCALES).write_text(_scales_text(subject.scales))
-    record = SubjectRecord(name, anatomy, _digest(subject), patient)
+    record = SubjectRecord(name, anatomy, _digest(subject), patient, subject.quality)
     subjects = tuple(sorted((*kept, record), key=lambda one: one.name))
     _write_index(Cohort(folder, tuple(roles), tuple(roles), subjects, voxel_mm))
     return record

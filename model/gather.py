@@ -100,6 +100,7 @@ def describe(folder: Path) -> dict[str, Any]:
         subjects.append({
             "name": record.name, "patient": record.patient or record.name, "anatomy": record.anatomy, "lesions": count,
             "lesion_ml": round(float(subject.lesion.sum()) * ml, 2), "brain_ml": round(float(subject.brain.sum()) * ml),
+            "quality": record.quality,
         })  # fmt: skip
     return {
         "folder": str(folder), "digest": cohort.digest, "roles": list(cohort.roles), "voxel_mm": cohort.voxel_mm,

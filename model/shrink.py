@@ -26,6 +26,7 @@ def shrink(subject: Subject, factor: int) -> Subject:
         brain,
         brain & (_means(subject.lesion, factor) >= LESION_SHARE),
         subject.scales,
+        subject.quality,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from sqlalchemy.orm import Session as DatabaseSession
 
 from model.cohort import Subject
 from model.gather import Session
+from node.cohort_subject import Preparing, SeriesFiles, passed, prepared_subject, subject_of
+from node.collect import series_facts
 from node.files import DataFolder, safe_name
+from node.quality.records import is_rejected, latest
 from node.settings import Settings
 from node.states import State
-from node.steps import preparation_settings, volumes_of
-from node.tables import Study
-from preprocessing.convert import convert_series
+from node.tables import Instance, QualityCheck, Study
 from preprocessing.normalise import scale_of
-from preprocessing.prepare import CHANNELS, PreparationSettings, prepare
+from preprocessing.prepare import CHANNELS
 from preprocessing.study import PreparedStudy
-from preprocessing.volume import FloatArray, Role, Volume
+from preprocessing.volume import FloatArray, Role
 from simulator.network import NetworkGridSubject
 
-Progress = Callable[[str, float], None]
 LESION = ".lesion.npy"
 """Beside a prepared study ``NAME.npz``, its mask of enhancing lesions on the network's grid: ``NAME.lesion.npy``."""
 
@@ -56,29 +56,41 @@ def prepared(folder: Path, roles: tuple[Role, ...]) -> Iterator[Session]:
         yield Session(path.stem, path.stem, path.stem, "", (), partial(_prepared_file, path, roles))
 
 
-def received(
-    settings: Settings, engine: Engine, roles: tuple[Role, ...], progress: Progress = lambda doing, share: None
-) -> tuple[Session, ...]:
+def received(settings: Settings, engine: Engine, preparing: Preparing) -> tuple[Session, ...]:
     """The studies of this node. Patients go by a digest of their Patient ID; no name and no UID enters a cohort.
 
-    A study joins when it has every role of ``roles`` (ADC also from DWI) and a full-dose series, which the node
+    A study joins when it has every role that is needed (ADC also from DWI) and a full-dose series, which the node
     receives but does not convert: it is converted and prepared here, with all its series, from the received files.
+    What quality control rejected stays out, unless a person has accepted it.
     """
-    preparation = preparation_settings(settings.work)
     folder = DataFolder(settings.node.data)
     sessions = []
     with DatabaseSession(engine) as database:
         for study in database.scalars(select(Study).order_by(Study.study_date, Study.id)):
             patient = safe_name(study.patient_id or study.study_instance_uid)[:12]
-            files = {
-                Role(series.role): [folder.root / instance.path for instance in series.instances if instance.current]
+            current = {
+                Role(series.role): [instance for instance in series.instances if instance.current]
                 for series in study.series
                 if series.role is not None
             }
-            load = partial(_received_subject, files, roles, preparation, progress)
-            name = f"study_{study.key[:12]}"
-            sessions.append(Session(name, patient, patient, study.study_date, _lacks(study, set(files), roles), load))
+            check = latest(database, study)
+            lacks = _lacks(study, set(current), preparing.roles) or _rejection(check)
+            load = partial(_received_subject, folder.root, current, "" if check is None else _told(check), preparing)
+            sessions.append(Session(f"study_{study.key[:12]}", patient, patient, study.study_date, lacks, load))
     return tuple(sessions)
+
+
+def _rejection(check: QualityCheck | None) -> tuple[str, ...]:
+    if check is None or not is_rejected(check):
+        return ()
+    return (f"quality control rejected it: {'; '.join(check.reasons)}",)
+
+
+def _told(check: QualityCheck) -> str:
+    """The verdict on a study that may join."""
+    if check.accepted_by:
+        return f"rejected ({'; '.join(check.reasons)}), but accepted by a person"
+    return passed(check.warnings)
 
 
 def _found(folder: Path, pattern: str) -> list[Path]:
@@ -101,16 +113,6 @@ def _prepared_file(path: Path, roles: tuple[Role, ...]) -> Subject:
     return subject_of(PreparedStudy.load(path), roles, lesion)
 
 
-def subject_of(study: PreparedStudy, roles: tuple[Role, ...], lesion: np.ndarray | None = None) -> Subject:
-    """A prepared study with its full dose, and the mask of its lesions on the network's grid. Raises ValueError."""
-    missing = [role for role in roles if role not in study.channels]
-    if missing or study.target is None:
-        raise ValueError(f"the prepared study has no {', '.join(missing) or Role.FULL_DOSE}")
-    inputs = study.input[[study.channels.index(role) for role in roles]].astype(np.float16)
-    known = np.zeros_like(study.brain) if lesion is None else lesion.astype(bool) & study.brain
-    return Subject(inputs, study.target.astype(np.float16), study.brain, known, dict(study.scales))
-
-
 def _lacks(study: Study, there: set[Role], roles: tuple[Role, ...]) -> tuple[str, ...]:
     if State(study.state) is State.RECEIVING:
         return ("series may still come: it is being received",)
@@ -121,14 +123,8 @@ def _lacks(study: Study, there: set[Role], roles: tuple[Role, ...]) -> tuple[str
 
 
 def _received_subject(
-    files: dict[Role, list[Path]],
-    roles: tuple[Role, ...],
-    preparation: PreparationSettings,
-    progress: Progress,
+    root: Path, instances: Mapping[Role, list[Instance]], quality: str, preparing: Preparing
 ) -> Subject:
-    volumes: dict[Role, Volume] = {}
-    wanted = {*roles, Role.T1, Role.LOW_DOSE, Role.FULL_DOSE} | ({Role.DWI} if Role.ADC in roles else set())
-    for role in (role for role in (*CHANNELS, Role.DWI, Role.FULL_DOSE) if role in wanted and role in files):
-        progress(f"converting {role}", 0.0)
-        volumes |= volumes_of(role, convert_series(files[role]), has_adc=Role.ADC in volumes)
-    return subject_of(prepare(volumes, preparation, progress), roles)
+    files = {role: [root / one.path for one in found] for role, found in instances.items()}
+    facts = {role: series_facts(found) for role, found in instances.items()}
+    return prepared_subject(SeriesFiles(files, facts, (), quality), preparing)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from model.cohort import Subject
 from model.gather import Session
-from node.cohort import Progress, subject_of
+from node.cohort_subject import Progress, subject_of
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.nifti import read_nifti
 from preprocessing.prepare import PreparationSettings, prepare, prepare_in_brain

@@ -45,6 +45,14 @@ def add(
         bool,
         typer.Option("--from-node", help="This node's studies that have a full dose; prepared now, minutes each."),
     ] = False,
+    from_dicom: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False,
+            help="A folder of DICOM studies in any nesting; prepared now, minutes each. A DICOM Segmentation in a "
+            "study gives its enhancing lesions.",
+        ),
+    ] = None,
     from_nifti: Annotated[
         Path | None,
         typer.Option(
@@ -77,7 +85,9 @@ def add(
     """
     from model.gather import gather
     from node.cohort import prepared, received, simulated
+    from node.cohort_dicom import from_dicom as dicom_sessions
     from node.cohort_nifti import from_nifti as nifti_sessions
+    from node.cohort_subject import Preparing
     from node.steps import preparation_settings
     from preprocessing.prepare import CHANNELS
 
@@ -87,6 +97,10 @@ def add(
     console = Console()
     with reported(), console.status("") as status:
         sessions: list[Session] = []
+
+        def told(doing: str, share: float) -> None:
+            status.update(f"{doing} {share:.0%}")
+
         if from_simulator:
             sessions += simulated(from_simulator, roles)
         if from_prepared:
@@ -95,15 +109,20 @@ def add(
             settings = load_settings(config)
             engine = open_database(settings)
             ready(engine)
-            sessions += received(settings, engine, roles, lambda doing, share: status.update(f"{doing} {share:.0%}"))
+            sessions += received(settings, engine, Preparing.of(settings, roles, told))
+        if from_dicom:
+            settings = load_settings(config)
+            status.update(f"reading headers in {from_dicom}")
+            sessions += dicom_sessions(from_dicom, settings.roles, Preparing.of(settings, roles, told))
         if from_nifti:
             preparation = preparation_settings(load_settings(config).work)
             sessions += nifti_sessions(
-                from_nifti, roles, preparation, lambda doing, share: status.update(f"{doing} {share:.0%}"),
-                simulate_low_dose=simulate_low_dose,
+                from_nifti, roles, preparation, told, simulate_low_dose=simulate_low_dose
             )
-        if not (from_simulator or from_prepared or from_node or from_nifti):
-            raise CommandError("nothing to add: give --from-simulator, --from-prepared, --from-nifti or --from-node")
+        if not (from_simulator or from_prepared or from_node or from_dicom or from_nifti):
+            raise CommandError(
+                "nothing to add: give --from-simulator, --from-prepared, --from-dicom, --from-nifti or --from-node"
+            )
         results = gather(
             cohort, roles, sessions, rejected=_rejected(reject), shrunk=shrink, told=lambda one: _tell(console, one)
         )
@@ -130,7 +149,8 @@ def show(cohort: Folder, as_json: AsJson = False) -> None:
         f"digest {content['digest']}",
         highlight=False,
     )
-    _print("subjects", ("name", "patient", "anatomy", "lesions", "lesion_ml", "brain_ml"), content["subjects"], console)
+    columns = ("name", "patient", "anatomy", "lesions", "lesion_ml", "brain_ml", "quality")
+    _print("subjects", columns, content["subjects"], console)
     if content["left_out"]:
         _print("left out", ("session", "patient", "why"), content["left_out"], console)
 

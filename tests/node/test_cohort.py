@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from model.cohort import Cohort, left_out
 from node.cli import app
 from node.cohort import prepared, received, simulated
+from node.cohort_subject import Preparing
 from node.database import open_database, ready
 from node.states import State
 from node.tables import Series, Study
@@ -42,7 +43,7 @@ def test_a_study_lacks_what_the_cohort_needs_and_nobody_is_named(settings):
             study("cccc", "ROE", every, held=["2 different Patient IDs in one study"]),
             study("dddd", "POE", every, state=State.RECEIVING),
         ])
-    found = {one.name: one for one in received(settings, engine, CHANNELS)}
+    found = {one.name: one for one in received(settings, engine, Preparing.of(settings, CHANNELS, lambda *_: None))}
     assert {name: one.lacks for name, one in found.items()} == {
         "study_aaaa": (),
         "study_bbbb": ("it has no full_dose series",),
