@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from benchmarks.chaos.plan import Plan
+from benchmarks.chaos.run import run_chaos
 from node.database import open_database
 from node.deliver import SENDING
 from node.scu import StorageScu
@@ -71,6 +73,21 @@ def test_a_study_survives_a_kill_in_every_phase(make_config: ConfigMaker, glioma
     [delivery] = report["derived"][0]["deliveries"]
     assert delivery["state"] == "COMMITTED"
     assert archive.received() == {delivery["sop_instance_uid"]: 1}
+
+
+def test_nothing_is_lost_or_doubled_while_everything_fails_at_once(glioma: list[Path], tmp_path: Path):
+    """The short form of ``python -m benchmarks.chaos``."""
+    plan = Plan(
+        seed=1, studies=6, complete=2, senders=3, kills=3, minutes=0.4, limit_minutes=12, fills=1,
+        fill_seconds=(4.0, 6.0), locks=1, lock_seconds=(2.0, 4.0), outages=(10.0,), resets=0.4,
+    )  # fmt: skip
+    outcome = run_chaos(plan, glioma, tmp_path)
+    print(outcome)
+    assert outcome.verdict.wrong == ()
+    assert outcome.verdict.committed + outcome.verdict.confirmed == plan.complete
+    assert sum(count for fault, count in outcome.faults.items() if fault.startswith("kill")) == plan.kills
+    assert outcome.starts > 1, "the main process was among those killed"
+    assert outcome.resets[0].total() > 0, "connections were reset"
 
 
 def _kill_while_receiving(node: NodeProcess, engine: Engine, files: list[Path]) -> set[str]:
