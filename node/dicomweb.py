@@ -13,6 +13,8 @@ from dicomweb_client.api import DICOMwebClient
 
 from node.sender import SendError
 
+_CHUNK_BYTES = 1 << 16  # what came of a chunk before the connection broke is lost
+
 
 class TimedSession(requests.Session):
     """Every request ends after ``seconds`` of silence: requests itself would wait for ever.
@@ -31,7 +33,7 @@ class TimedSession(requests.Session):
 
     def client(self, url: str) -> DICOMwebClient:
         """A client of the server's that sends each request once: retries are for the caller."""
-        client = DICOMwebClient(url, session=self, timeout=self._seconds)
+        client = DICOMwebClient(url, session=self, timeout=self._seconds, chunk_size=_CHUNK_BYTES)
         client.set_http_retry_params(retry=False)
         return client
 

@@ -23,7 +23,6 @@ from sqlalchemy.orm import Session
 from node.associations import Associations
 from node.database import writing
 from node.engine import WorkStarter, pulls_from
-from node.files import DataFolder
 from node.receive.store import Store
 from node.sender import NotOfferedError, SendError
 from node.settings import Settings, Source
@@ -40,6 +39,7 @@ _BY_SERIES, _BY_INSTANCE = 2, 3  # from which attempt on
 _INSTANCES_AT_ONCE = 50  # UIDs in one identifier
 _LOOK_EVERY_SECONDS = 0.5  # whether a pull was cancelled
 _QUIET_SECONDS = 2.0  # a C-MOVE's last instances may still be on their way when its final answer comes
+_SETTLE_SECONDS = 10.0  # for the rows of what has arrived
 _JITTER = 0.2
 
 Wanted = dict[str, set[str]]
@@ -56,17 +56,13 @@ class Outcome:
 
 
 class Retriever:
-    """Does one attempt of a pull at a time; raises nothing that a peer could cause.
+    """Does one attempt of a pull at a time; raises nothing that a peer could cause. ``store`` is the receiver's."""
 
-    To be made before the receiver listens: its store begins by clearing away what a crash left half received.
-    """
-
-    def __init__(self, settings: Settings, engine: Engine, associations: Associations) -> None:
+    def __init__(self, settings: Settings, engine: Engine, store: Store, associations: Associations) -> None:
         self._settings = settings
         self._engine = engine
+        self._store = store
         self._associations = associations
-        free = int(settings.receiver.minimum_free_gb * 1e9)
-        self._store = Store(engine, DataFolder(settings.node.data), free)
 
     def attempt(self, pull_id: int, number: int) -> Outcome:
         """Fetch what the pull still lacks. A replayed attempt finds what arrived the first time."""
@@ -120,6 +116,7 @@ class Retriever:
         return {series: instances for series, instances in wanted.items() if instances}
 
     def _lacking(self, study: str, wanted: Mapping[str, set[str]]) -> Wanted:
+        self._store.settle(_SETTLE_SECONDS)
         with Session(self._engine) as session:
             held = set(
                 session.scalars(

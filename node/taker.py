@@ -8,6 +8,7 @@ from types import TracebackType
 from node.associations import Associations
 from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
 
+_SETTLE_SECONDS = 60.0
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -30,6 +31,7 @@ class Taker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._store.settle(_SETTLE_SECONDS)  # what has no row yet, the collector would not see
         self._associations.closed(self)
 
     def take(

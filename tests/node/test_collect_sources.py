@@ -122,7 +122,7 @@ def test_what_the_source_holds_beyond_what_arrived_is_waited_for_and_fetched(
     assert (pull.asked_by, pull.source, pull.state) == ("node", "pacs", QUEUED)
     assert starter.status(f"pull-{pull.id}-1") == "ENQUEUED"
     assert study.events[-1].what == "the rest is fetched"
-    Retriever(settings, engine, associations).attempt(pull.id, 1)
+    Retriever(settings, engine, receiver.store, associations).attempt(pull.id, 1)
     study = look_until(collector, engine, State.QUEUED)
     with Session(engine) as session:
         assert len(session.scalars(select(Instance)).all()) == len(SERIES) + 1, "none twice"
@@ -202,7 +202,7 @@ def test_what_cannot_be_fetched_is_waited_for_until_patience_ends(
     archive.order(Faults(lose=1000))
     receive(engine, tmp_path, *arrived)
     finish(associations, engine)
-    Retriever(settings, engine, associations).attempt(pulled(collector, engine).id, 1)
+    Retriever(settings, engine, receiver.store, associations).attempt(pulled(collector, engine).id, 1)
     collector.look()
     assert [pull.state for pull in pulls(engine)] == [FAILED]
     collector._inquirer._questions.clear()  # a minute later

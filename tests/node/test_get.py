@@ -37,6 +37,7 @@ from tests.conftest import free_port
 from tests.mr_slices import STUDY, mr_slice
 
 SLICES = [mr_slice("T1", number) for number in range(1, 9)]
+Held = Callable[[], dict[str, Path]]
 
 
 @pytest.fixture
@@ -45,8 +46,28 @@ def associations() -> Associations:
 
 
 @pytest.fixture
-def taker(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Taker]:
-    with Taker(Store(engine, DataFolder(settings.node.data), 0), associations, "PACS@127.0.0.1") as taker:
+def store(settings: Settings, engine: Engine) -> Iterator[Store]:
+    store = Store(engine, DataFolder(settings.node.data), 0)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def held(settings: Settings, engine: Engine, store: Store) -> Held:
+    """The files of all instances by SOP Instance UID."""
+
+    def now() -> dict[str, Path]:
+        assert store.settle(10)
+        with Session(engine) as session:
+            rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
+        return {uid: settings.node.data / path for uid, path in rows}
+
+    return now
+
+
+@pytest.fixture
+def taker(store: Store, associations: Associations) -> Iterator[Taker]:
+    with Taker(store, associations, "PACS@127.0.0.1") as taker:
         yield taker
 
 
@@ -70,24 +91,18 @@ def _bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def held(engine: Engine, settings: Settings) -> dict[str, Path]:
-    with Session(engine) as session:
-        rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
-    return {uid: settings.node.data / path for uid, path in rows}
-
-
-def test_a_study_a_series_and_instances(archive, taker, engine, settings, associations):
+def test_a_study_a_series_and_instances(archive, taker, engine, held, associations):
     """Asked for on one association, by a node that the archive does not know and that need not listen."""
     other = mr_slice("FLAIR", 1)
     archive.index.add(_bytes(other))
     with get_scu(taker, archive.port) as scu:
         three = tuple(one.SOPInstanceUID for one in SLICES[:3])
         assert scu.retrieve(Part(STUDY, SLICES[0].SeriesInstanceUID, three)) == ""
-        assert set(held(engine, settings)) == set(three)
+        assert set(held()) == set(three)
         assert scu.retrieve(Part(STUDY, SLICES[0].SeriesInstanceUID)) == ""
-        assert set(held(engine, settings)) == {one.SOPInstanceUID for one in SLICES}
+        assert set(held()) == {one.SOPInstanceUID for one in SLICES}
         assert scu.retrieve(Part(STUDY)) == ""
-    kept = held(engine, settings)
+    kept = held()
     assert {uid: dcmread(path) for uid, path in kept.items()} == {one.SOPInstanceUID: one for one in (*SLICES, other)}
     with Session(engine) as session:
         assert set(session.scalars(select(Instance.sender))) == {"PACS@127.0.0.1"}
@@ -95,8 +110,7 @@ def test_a_study_a_series_and_instances(archive, taker, engine, settings, associ
     assert associations.is_open(key), "nothing may be decided while more is coming"
 
 
-def test_the_collector_hears_of_the_end(archive, settings, engine, associations):
-    store = Store(engine, DataFolder(settings.node.data), 0)
+def test_the_collector_hears_of_the_end(archive, store, engine, associations):
     with Taker(store, associations, "PACS@127.0.0.1") as taker, get_scu(taker, archive.port) as scu:
         scu.retrieve(Part(STUDY))
     with Session(engine) as session:
@@ -108,7 +122,7 @@ def test_the_collector_hears_of_the_end(archive, settings, engine, associations)
     assert (associations.is_open(key), associations.is_finished(key)) == (False, True)
 
 
-def test_every_instance_comes_in_the_transfer_syntax_that_it_has(archive, taker, engine, settings):
+def test_every_instance_comes_in_the_transfer_syntax_that_it_has(archive, taker, held):
     compressed = mr_slice("T1", 20)
     compressed.compress(RLELossless, generate_instance_uid=False)
     swapped = mr_slice("T1", 21)
@@ -120,7 +134,7 @@ def test_every_instance_comes_in_the_transfer_syntax_that_it_has(archive, taker,
         archive.index.add(content)
     with get_scu(taker, archive.port) as scu:
         assert scu.retrieve(Part(STUDY)) == ""
-    kept = {uid: dcmread(path) for uid, path in held(engine, settings).items()}
+    kept = {uid: dcmread(path) for uid, path in held().items()}
     assert len(kept) == len(SLICES) + 2
     assert kept[compressed.SOPInstanceUID].file_meta.TransferSyntaxUID == RLELossless
     assert kept[compressed.SOPInstanceUID].PixelData == compressed.PixelData
@@ -129,29 +143,31 @@ def test_every_instance_comes_in_the_transfer_syntax_that_it_has(archive, taker,
     assert kept[SLICES[0].SOPInstanceUID] == SLICES[0]
 
 
-def test_hundreds_of_instances_lose_no_message(archive, taker, engine, settings):
+def test_hundreds_of_instances_lose_no_message(archive, taker, held):
     """The thread in which pynetdicom would serve requests may take none of them."""
     for number in range(9, 301):
         archive.index.add(_bytes(mr_slice("T1", number, count=300)))
     with get_scu(taker, archive.port) as scu:
         assert scu.retrieve(Part(STUDY)) == ""
-    assert len(held(engine, settings)) == 300
+    assert len(held()) == 300
 
 
 def test_what_cannot_be_stored_is_answered_so_and_told(archive, settings, engine, associations):
-    store = Store(engine, DataFolder(settings.node.data), 1 << 60)  # more than any disk has free
-    with Taker(store, associations, "PACS") as taker, get_scu(taker, archive.port) as scu:
+    full = Store(engine, DataFolder(settings.node.data), 1 << 60)  # more than any disk has free
+    with Taker(full, associations, "PACS") as taker, get_scu(taker, archive.port) as scu:
         assert "8 sub-operations failed" in scu.retrieve(Part(STUDY))
-    assert held(engine, settings) == {}
+    full.close()
+    with Session(engine) as session:
+        assert session.scalars(select(Instance)).all() == []
 
 
-def test_somebody_calls_it_off(archive, taker, engine, settings):
+def test_somebody_calls_it_off(archive, taker, held):
     def stopped() -> bool:
-        return len(held(engine, settings)) >= 3
+        return len(held()) >= 3
 
     with get_scu(taker, archive.port) as scu, pytest.raises(StoppedError):
         scu.retrieve(Part(STUDY), stopped)
-    assert len(held(engine, settings)) == 3, "what has arrived stays, the rest does not come"
+    assert len(held()) == 3, "what has arrived stays, the rest does not come"
 
 
 @contextmanager
@@ -180,14 +196,14 @@ def slowly(event: evt.Event) -> Iterator[object]:
         yield 0xFF00, mr_slice("T1", number)
 
 
-def test_one_that_never_ends_is_ended(taker, engine, settings):
+def test_one_that_never_ends_is_ended(taker, held):
     """Each message keeps the DIMSE timeout from striking: the whole C-GET has a limit of its own."""
     with (
         get_scp(slowly, MRImageStorage) as port, get_scu(taker, port, total_seconds=0.5) as scu,
         pytest.raises(RetrieveError, match=r"did not finish the C-GET within 0\.5 s"),
     ):  # fmt: skip
         scu.retrieve(Part(STUDY))
-    assert 1 <= len(held(engine, settings)) <= 10
+    assert 1 <= len(held()) <= 10
 
 
 def test_a_peer_that_stops_in_the_middle_of_a_message_is_left(taker):
@@ -238,18 +254,18 @@ def test_peers_without_it(taker):
         pass
 
 
-def test_names_from_the_wire_that_are_none(taker, engine, settings):
+def test_names_from_the_wire_that_are_none(taker, held):
     """What would not fit File Meta Information, or would name another file."""
     for uids in (("../../etc", "1.2", "1.2"), ("1.2", "x" * 65, "1.2"), ("1.2", "1.2", ""), ("1.2", "1.2", "é")):
         assert taker.take(*uids, b"").status == 0xC000
-    assert held(engine, settings) == {}
+    assert held() == {}
 
 
-def test_more_storage_classes_than_an_association_has_room_for(archive, taker, engine, settings):
+def test_more_storage_classes_than_an_association_has_room_for(archive, taker, held):
     """The likelier transfer syntaxes of all of them come first."""
     many = (*STORAGE_CLASSES, *(f"1.2.3.{number}" for number in range(50)))
     peer = Peer("PACS", "127.0.0.1", archive.port, "NODE", 5.0)
     with GetScu(peer, 20.0, many, 65536, taker) as scu:
         assert scu.retrieve(Part(STUDY)) == ""
-    assert len(held(engine, settings)) == len(SLICES)
+    assert len(held()) == len(SLICES)
     assert EnhancedMRImageStorage in many

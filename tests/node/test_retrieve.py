@@ -54,6 +54,11 @@ def receiver(settings: Settings, engine: Engine) -> Iterator[Receiver]:
 
 
 @pytest.fixture
+def retriever(settings: Settings, engine: Engine, receiver: Receiver) -> Retriever:
+    return Retriever(settings, engine, receiver.store, Associations())
+
+
+@pytest.fixture
 def archive(settings: Settings, tmp_path: Path) -> Iterator[Archive]:
     """A PACS that holds one study of two series, one of them twice as long with images that are not MR."""
     node = Peer(settings.node.ae_title, "127.0.0.1", settings.receiver.port)
@@ -91,8 +96,8 @@ def held(engine: Engine) -> list[tuple[str, str]]:
         ]
 
 
-def test_a_study_is_fetched_whole_and_nothing_but_what_this_node_takes(settings, engine, archive, pull):
-    outcome = Retriever(settings, engine, Associations()).attempt(pull, 1)
+def test_a_study_is_fetched_whole_and_nothing_but_what_this_node_takes(settings, engine, retriever, archive, pull):
+    outcome = retriever.attempt(pull, 1)
     assert outcome.next_number == 0, outcome.said
     assert (row(engine).state, row(engine).arrived, row(engine).expected) == (DONE, 8, 8)
     assert {instance for series, instance in held(engine) if series != "SR"} == {
@@ -101,9 +106,8 @@ def test_a_study_is_fetched_whole_and_nothing_but_what_this_node_takes(settings,
 
 
 @pytest.mark.parametrize("settings", ["c-move"], indirect=True)  # what C-GET sends, it sends to us
-def test_success_that_is_none_is_not_believed(settings, engine, archive, pull):
+def test_success_that_is_none_is_not_believed(settings, engine, retriever, archive, pull):
     archive.order(Faults(feign_moves=3))
-    retriever = Retriever(settings, engine, Associations())
     outcome = retriever.attempt(pull, 1)
     assert "3 of 8 instances have not arrived" in outcome.said
     assert (outcome.next_number, row(engine).state, row(engine).arrived) == (2, QUEUED, 5)
@@ -113,9 +117,8 @@ def test_success_that_is_none_is_not_believed(settings, engine, archive, pull):
     assert len(held(engine)) == len(set(held(engine))), "only what was lacking came again"
 
 
-def test_later_attempts_ask_for_instances_and_patience_ends_with_the_count(settings, engine, archive, pull):
+def test_later_attempts_ask_for_instances_and_patience_ends_with_the_count(settings, engine, retriever, archive, pull):
     archive.order(Faults(lose=1000))  # it never sends a thing
-    retriever = Retriever(settings, engine, Associations())
     number, said = 1, ""
     while number:
         outcome = retriever.attempt(pull, number)
@@ -125,8 +128,7 @@ def test_later_attempts_ask_for_instances_and_patience_ends_with_the_count(setti
     assert "8 of 8 instances have not arrived" in said
 
 
-def test_a_peer_that_is_down_and_one_that_holds_nothing(settings, engine, pull, tmp_path):
-    retriever = Retriever(settings, engine, Associations())
+def test_a_peer_that_is_down_and_one_that_holds_nothing(settings, engine, retriever, pull, tmp_path):
     outcome = retriever.attempt(pull, 1)
     assert "cannot be reached" in outcome.said
     assert outcome.next_number == 2
@@ -136,16 +138,16 @@ def test_a_peer_that_is_down_and_one_that_holds_nothing(settings, engine, pull, 
 
 
 @pytest.mark.parametrize("settings", ["c-move"], indirect=True)  # for C-GET it need not
-def test_a_destination_the_pacs_does_not_know_is_said_in_its_words(settings, engine, tmp_path, pull):
+def test_a_destination_the_pacs_does_not_know_is_said_in_its_words(settings, engine, retriever, tmp_path, pull):
     with Archive("PACS", settings.source[0].port, tmp_path / "archive") as archive:
         archive.index.add(_bytes(SLICES[0]))
-        assert "enter this node there" in Retriever(settings, engine, Associations()).attempt(pull, 1).said
+        assert "enter this node there" in retriever.attempt(pull, 1).said
 
 
-def test_what_was_cancelled_is_left_alone(settings, engine, archive, pull):
+def test_what_was_cancelled_is_left_alone(settings, engine, retriever, archive, pull):
     with writing(engine) as session:
         session.get_one(Pull, pull).state = CANCELLED
-    assert Retriever(settings, engine, Associations()).attempt(pull, 1).next_number == 0
+    assert retriever.attempt(pull, 1).next_number == 0
     assert held(engine) == []
 
 

@@ -54,7 +54,7 @@ class ReceivingNode:
         """One attempt to fetch a study from the PACS; what it came to."""
         with writing(self.engine) as session:
             asked = request(session, WorkStarter(self.engine), study_instance_uid, "pacs", "a test", "asked for").id
-        Retriever(self.settings, self.engine, self._associations).attempt(asked, 1)
+        Retriever(self.settings, self.engine, self._receiver.store, self._associations).attempt(asked, 1)
         with Session(self.engine) as session:
             return session.get_one(Pull, asked)
 

@@ -1,0 +1,284 @@
+"""QIDO-RS and WADO-RS against Orthanc's DICOMweb, and against servers that do it badly."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from pydicom import dcmread, dcmwrite
+from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node.associations import Associations
+from node.files import DataFolder
+from node.receive import STORAGE_CLASSES
+from node.receive.store import Store
+from node.sender import NotOfferedError, SendError
+from node.settings import Settings
+from node.source import InstanceFound, Part, RetrieveError, SeriesFound, StoppedError, StudyFound
+from node.tables import Instance, Quarantined
+from node.taker import Taker
+from node.wado import QidoSearch, WadoSource
+from simulator.orthanc import OrthancProcess
+from tests.conftest import free_port, require
+from tests.mr_slices import STUDY, mr_slice
+
+SLICES = [mr_slice(series, number) for series in ("T1", "FLAIR") for number in (1, 2, 3, 4)]
+T1 = SLICES[0].SeriesInstanceUID
+CT = mr_slice("CT", 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+Held = Callable[[], dict[str, Path]]
+COMPRESSED = mr_slice("RLE", 1)
+COMPRESSED.compress(RLELossless, generate_instance_uid=False)
+
+
+def _bytes(dataset: Dataset) -> bytes:
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where Orthanc answers, which holds one study."""
+    require("Orthanc")
+    folder = tmp_path_factory.mktemp("orthanc")
+    with OrthancProcess(folder, "PACS", free_port(), free_port(), free_port(), dicomweb=True) as orthanc:
+        for dataset in (*SLICES, CT, COMPRESSED):
+            orthanc.post("/instances", _bytes(dataset))
+        yield f"http://127.0.0.1:{orthanc.http_port}/dicom-web"
+
+
+@pytest.fixture
+def store(settings: Settings, engine: Engine) -> Iterator[Store]:
+    store = Store(engine, DataFolder(settings.node.data), 0)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def held(settings: Settings, engine: Engine, store: Store) -> Held:
+    """The files of all instances by SOP Instance UID."""
+
+    def now() -> dict[str, Path]:
+        assert store.settle(10)
+        with Session(engine) as session:
+            rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
+        return {uid: settings.node.data / path for uid, path in rows}
+
+    return now
+
+
+@pytest.fixture
+def taker(store: Store) -> Iterator[Taker]:
+    with Taker(store, Associations(), "web@127.0.0.1") as taker:
+        yield taker
+
+
+def source(url: str, taker: Taker, total_seconds: float = 20.0, timeout_seconds: float = 10.0) -> WadoSource:
+    return WadoSource(url, timeout_seconds, total_seconds, "", "", sop_classes=STORAGE_CLASSES, taker=taker)
+
+
+def test_what_the_server_holds(url):
+    with QidoSearch(url, 10.0, 10.0) as search:
+        keys = Dataset()
+        keys.AccessionNumber = "A1"
+        assert search.studies(keys) == [StudyFound(STUDY, "A1", "20260102", "", ("CT", "MR"))]
+        keys.AccessionNumber = "A2"
+        assert search.studies(keys) == []
+        found = {series.series_instance_uid: series for series in search.series(STUDY)}
+        assert found[T1] == SeriesFound(T1, "MR", 4)
+        assert len(found) == 4
+        assert search.series("1.2.3.4") == []
+        assert set(search.instances(STUDY, T1)) == {
+            InstanceFound(one.SOPInstanceUID, one.SOPClassUID) for one in SLICES[:4]
+        }
+
+
+def test_a_study_a_series_and_instances(url, taker, engine, held):
+    with source(url, taker) as place:
+        two = tuple(one.SOPInstanceUID for one in SLICES[:2])
+        assert place.retrieve(Part(STUDY, T1, two)) == ""
+        assert set(held()) == set(two)
+        assert place.retrieve(Part(STUDY, T1)) == ""
+        assert set(held()) == {one.SOPInstanceUID for one in SLICES[:4]}
+        assert place.retrieve(Part(STUDY)) == ""
+    kept = {uid: dcmread(path) for uid, path in held().items()}
+    assert kept == {one.SOPInstanceUID: one for one in (*SLICES, COMPRESSED)}, "all but what this node does not take"
+    assert kept[COMPRESSED.SOPInstanceUID].file_meta.TransferSyntaxUID == RLELossless, "as it is stored there"
+    with Session(engine) as session:
+        assert set(session.scalars(select(Instance.sender))) == {"web@127.0.0.1"}
+
+
+def test_one_instance_that_is_not_there_keeps_no_other_away(url, taker, engine, held):
+    with source(url, taker) as place:
+        said = place.retrieve(Part(STUDY, T1, ("1.2.3.4", SLICES[0].SOPInstanceUID)))
+    assert "404" in said
+    assert set(held()) == {SLICES[0].SOPInstanceUID}
+
+
+def test_somebody_calls_it_off(url, taker, engine, held):
+    with source(url, taker) as place, pytest.raises(StoppedError):
+        place.retrieve(Part(STUDY), lambda: len(held()) >= 3)
+    assert len(held()) == 3
+
+
+def test_what_cannot_be_stored_is_told(url, settings, engine):
+    full = Store(engine, DataFolder(settings.node.data), 1 << 60)  # more than any disk has free
+    with Taker(full, Associations(), "web") as taker, source(url, taker) as place:
+        assert "was not stored" in place.retrieve(Part(STUDY))
+    full.close()
+    with Session(engine) as session:
+        assert session.scalars(select(Instance)).all() == []
+
+
+def test_a_server_that_is_down_and_one_that_is_something_else(url, taker):
+    with QidoSearch(f"http://127.0.0.1:{free_port()}", 5.0, 5.0) as search, pytest.raises(
+        RetrieveError, match="cannot be reached: ConnectionError"
+    ):  # fmt: skip
+        search.series(STUDY)
+    with QidoSearch(url.replace("dicom-web", "nothing"), 5.0, 5.0) as search, pytest.raises(
+        NotOfferedError, match="offers no search: it answered 404"
+    ):  # fmt: skip
+        search.series(STUDY)
+    with source(url, taker) as place, pytest.raises(RetrieveError):
+        place.series("../../instances")
+    with pytest.raises(SendError, match="authorization"), QidoSearch(url, 5.0, 5.0, "/no/secret"):
+        pass
+
+
+Reply = Callable[[BaseHTTPRequestHandler], None]
+
+
+@contextmanager
+def server(reply: Reply) -> Iterator[str]:
+    """The URL of a server that answers every GET by ``reply``."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reply(self)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.daemon_threads = True
+        thread = Thread(target=http.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_address[1]}"
+        finally:
+            http.shutdown()
+            thread.join()
+
+
+def answer(handler: BaseHTTPRequestHandler, body: bytes, kind: str, length: int | None = None) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Type", kind)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
+MULTIPART = 'multipart/related; type="application/dicom"; boundary=edge'
+
+
+def parts(*contents: bytes) -> bytes:
+    head = b"--edge\r\nContent-Type: application/dicom\r\n\r\n"
+    return b"\r\n".join([*(head + content for content in contents), b"--edge--\r\n"])
+
+
+def test_pages_are_turned_until_there_is_nothing_new(taker):
+    """A server may answer with some of the results, and one that does not know ``offset`` always with the same."""
+    def rows(first: int, last: int) -> bytes:
+        return json.dumps([{"0020000E": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(first, last)]).encode()
+
+    def paged(handler: BaseHTTPRequestHandler) -> None:
+        offset = int(handler.path.partition("offset=")[2].partition("&")[0] or 0)
+        answer(handler, rows(offset, min(offset + 3, 8)), "application/dicom+json")
+
+    with server(paged) as url, QidoSearch(url, 5.0, 5.0) as search:
+        assert [one.series_instance_uid for one in search.series(STUDY)] == [f"1.2.{n}" for n in range(8)]
+    same: Reply = lambda handler: answer(handler, rows(0, 3), "application/dicom+json")  # noqa: E731
+    with server(same) as url, QidoSearch(url, 5.0, 5.0) as search:
+        assert len(search.series(STUDY)) == 3
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'["no rows"]', b'[{"0020000E": "x"}]'])
+def test_an_answer_that_is_no_qido(body):
+    with server(lambda handler: answer(handler, body, "application/dicom+json")) as url, QidoSearch(
+        url, 5.0, 5.0
+    ) as search, pytest.raises(RetrieveError):
+        search.series(STUDY)
+
+
+def test_bytes_that_drip_are_no_silence_but_end(taker):
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        answer(handler, b"--edge\r\n", MULTIPART, length=1 << 20)
+        for _ in range(200):
+            time.sleep(0.05)
+            try:
+                handler.wfile.write(b"x")
+                handler.wfile.flush()
+            except OSError:
+                return
+
+    with server(drip) as url, source(url, taker, total_seconds=0.5) as place:
+        began = time.monotonic()
+        with pytest.raises(RetrieveError, match=r"did not finish within 0\.5 s"):
+            place.retrieve(Part(STUDY))
+        with pytest.raises(RetrieveError):
+            place.series(STUDY)
+        assert time.monotonic() - began < 5
+
+
+def test_silence_ends(taker):
+    with (
+        server(lambda handler: time.sleep(2)) as url, source(url, taker, timeout_seconds=0.3) as place,
+        pytest.raises(RetrieveError, match="ReadTimeout"),
+    ):  # fmt: skip
+        place.retrieve(Part(STUDY))
+
+
+def test_what_came_before_the_connection_broke_is_kept(taker, engine, held):
+    large = {"Rows": 256, "Columns": 256, "PixelData": bytes(2 * 256 * 256)}
+    first, second = _bytes(mr_slice("T1", 1, **large)), _bytes(mr_slice("T1", 2, **large))
+    whole = parts(first, second)
+    cut = whole[: len(whole) - len(second) // 2]
+    with (
+        server(lambda handler: answer(handler, cut, MULTIPART, length=len(whole))) as url, source(url, taker) as place,
+        pytest.raises(RetrieveError, match="ended the connection"),
+    ):  # fmt: skip
+        place.retrieve(Part(STUDY))
+    assert set(held()) == {SLICES[0].SOPInstanceUID}
+
+
+def test_the_bytes_are_those_that_came(taker, engine, held):
+    """Whatever pydicom would make of them: here an element out of order, and a private one of odd length."""
+    content = _bytes(SLICES[0]) + b"\x09\x00\x10\x00LO\x03\x00abc"
+    with server(lambda handler: answer(handler, parts(content), MULTIPART)) as url, source(url, taker) as place:
+        assert place.retrieve(Part(STUDY)) == ""
+    [path] = held().values()
+    assert path.read_bytes().endswith(content[-2000:])
+
+
+def test_broken_instances_and_what_is_none(taker, engine, held):
+    truncated = _bytes(SLICES[0])[:-100]
+    with server(lambda handler: answer(handler, parts(truncated), MULTIPART)) as url, source(url, taker) as place:
+        assert "truncated" in place.retrieve(Part(STUDY))
+    with Session(engine) as session:
+        assert session.scalars(select(Quarantined.sender)).all() == ["web@127.0.0.1"]
+    with (
+        server(lambda handler: answer(handler, parts(b"no DICOM"), MULTIPART)) as url, source(url, taker) as place,
+        pytest.raises(RetrieveError, match="cannot be read"),
+    ):  # fmt: skip
+        place.retrieve(Part(STUDY))
+    assert held() == {}
