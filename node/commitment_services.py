@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
@@ -33,17 +33,20 @@ _NO_SUCH_INSTANCE, _CLASS_CONFLICT = 0x0112, 0x0119  # Failure Reason (0008,1197
 _ALL_COMMITTED, _FAILURES_EXIST = 1, 2
 _PAUSES = (0.5, 5.0, 30.0, 120.0)  # seconds before each try to report; after the last the peer has to ask again
 _PATIENCE_SECONDS = 30.0
+_SETTLE_SECONDS = 10.0
 
 Answer = tuple[int, None]
 
 
 class CommitmentServices:
-    """What a listener needs for storage commitment, both ways."""
+    """What a listener needs for storage commitment, both ways. ``settle`` waits, at most so many seconds, until what
+    was acknowledged has its rows."""
 
-    def __init__(self, settings: Settings, engine: Engine, reports: Reports) -> None:
+    def __init__(self, settings: Settings, engine: Engine, reports: Reports, settle: Callable[[float], bool]) -> None:
         self._settings = settings
         self._engine = engine
         self._reports = reports
+        self._settle = settle
         self._stopping = threading.Event()
 
     def add_to(self, ae: AE) -> None:
@@ -78,6 +81,7 @@ class CommitmentServices:
         request = event.action_information
         if "TransactionUID" not in request or not request.get("ReferencedSOPSequence"):
             return _MISSING_ATTRIBUTE, None
+        self._settle(_SETTLE_SECONDS)
         try:
             event_type, report = answer_to(request, self._engine, DataFolder(self._settings.node.data))
         except SQLAlchemyError as error:

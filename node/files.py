@@ -19,13 +19,18 @@ def safe_name(text: str) -> str:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """The node's data folder: ``incoming/``, ``quarantine/``, ``models/`` and one folder per study."""
+    """The node's data folder: ``incoming/``, ``journal/``, ``quarantine/``, ``models/`` and one folder per study."""
 
     root: Path
 
     @property
     def incoming(self) -> Path:
         return self.root / "incoming"
+
+    @property
+    def journal(self) -> Path:
+        """Segments of instances that were received a moment ago (node.receive.journal)."""
+        return self.root / "journal"
 
     def quarantined(self, digest: str) -> Path:
         return self.root / "quarantine" / f"{digest}.dcm"

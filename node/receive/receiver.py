@@ -46,6 +46,7 @@ STORAGE_CLASSES = (
 _STORES_EVERYTHING = b"\x02\x00\x03\x00\x00\x00"
 _NOTED_AGAIN_SECONDS = 600.0
 _MOST_NOTED = 1000
+_SETTLE_SECONDS = 2.0
 _NAMED = 5  # SOP Class UIDs in one event
 _ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
 
@@ -65,13 +66,14 @@ class Receiver:
         self._told: dict[str, set[str]] = {}
         self._noted: dict[tuple[str, str, str], float] = {}
         self._server: Server | None = None
-        self._commitments = CommitmentServices(settings, engine, reports)
+        self._stopping = False
         self._admission = Admission(settings)
         receiver = settings.receiver
-        store = Store(engine, DataFolder(settings.node.data), int(receiver.minimum_free_gb * 1e9))
+        self.store = Store(engine, DataFolder(settings.node.data), int(receiver.minimum_free_gb * 1e9))
+        self._commitments = CommitmentServices(settings, engine, reports, self.store.settle)
         self._lane = Lane(
             receiver.maximum_pdu, receiver.network_timeout_seconds, receiver.request_timeout_seconds,
-            store, associations,
+            self.store, associations,
         )  # fmt: skip
         self._ae = self._application_entity()
         self._syntaxes = {
@@ -103,8 +105,10 @@ class Receiver:
 
     def stop(self) -> None:
         """Stop listening and abort what is open: a sender keeps what was not acknowledged."""
+        self._stopping = True
         self._commitments.stop()
         self._ae.shutdown()
+        self.store.close()
 
     def _application_entity(self) -> AE:
         receiver = self._settings.receiver
@@ -173,11 +177,14 @@ class Receiver:
 
     def _released(self, event: NetworkEvent) -> None:
         self._admission.leave(event.assoc)
+        self.store.settle(_SETTLE_SECONDS)  # whoever released may ask for the study at once
         self._associations.released(event.assoc)
         self._on_closed()
 
     def _closed(self, event: NetworkEvent) -> None:
         self._admission.leave(event.assoc)
+        while not (self.store.settle(_SETTLE_SECONDS) or self._stopping):
+            pass  # the database is locked: until its instances have rows, the study counts as being sent
         self._associations.closed(event.assoc)
         self._on_closed()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,10 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.database import writing
 from node.files import DataFolder, Folders, safe_name
 from node.header.instance import HeaderError
-from node.receive.group_commit import GroupCommit
-from node.receive.header_scan import Identity, identify
+from node.receive.clerk import Clerk
+from node.receive.header_scan import identify
 from node.receive.incoming import Incoming
+from node.receive.journal import LARGEST, Journal
 from node.receive.record import Arrival, Ledger
+from node.receive.recover import note_of, recover
 from node.tables import Quarantined
 
 log = logging.getLogger(__name__)
@@ -57,12 +59,15 @@ class Store:
         self._data = data
         self._minimum_free = minimum_free_bytes
         self._folders = Folders(data.root)
-        self._commits = GroupCommit(Ledger(engine).write)
         self._replacing = threading.Lock()
         self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE, "fsync")
         self._folders.make(data.incoming)
         for left_over in data.incoming.iterdir():  # by a crash; it was not acknowledged, or has its name
             left_over.unlink()
+        self._journal = Journal(data.journal)
+        ledger = Ledger(engine)
+        recover(self._journal, ledger, data)
+        self._clerk = Clerk(ledger.write, self._refused, self._journal, self._tidy)
 
     def open(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
         """Where one data set is to be written."""
@@ -76,6 +81,8 @@ class Store:
         try:
             self._check_space()
             incoming.check()
+            if self.problem is not None:
+                raise self.problem
             return self._keep(incoming, sop_class_uid, sender, brings)
         except (OSError, SQLAlchemyError) as error:
             # Disk full, database gone: the sender keeps the instance and tries again.
@@ -84,6 +91,19 @@ class Store:
             return Answer(OUT_OF_RESOURCES, what)
         finally:
             incoming.close()
+
+    def settle(self, seconds: float) -> bool:
+        """Wait until all that was kept so far has its row; whether it has."""
+        return self._clerk.settle(seconds)
+
+    @property
+    def problem(self) -> Exception | None:
+        """Why nothing is kept at present though there is room: rows cannot be written."""
+        return self._clerk.problem
+
+    def close(self) -> None:
+        """Keep nothing more. What has no row yet gets it when the next store is opened."""
+        self._clerk.close()
 
     def _check_space(self) -> None:
         disk = os.statvfs(self._data.root)
@@ -105,42 +125,61 @@ class Store:
             reason = f"announced as SOP class {announced}, but the dataset says {identity.sop_class_uid}"
             return self._quarantine(incoming, DOES_NOT_MATCH_SOP_CLASS, sender, reason, study)
         brings(safe_name(study))
-        self._commits.commit(self._arrival(incoming, identity, digest, sender))
-        return Answer(SUCCESS)
-
-    def _arrival(self, incoming: Incoming, identity: Identity, digest: str, sender: str) -> Arrival:
-        study_key, series_key = safe_name(identity.study_instance_uid), safe_name(identity.series_instance_uid)
+        study_key, series_key = safe_name(study), safe_name(identity.series_instance_uid)
         path = self._data.received(study_key, series_key, identity.sop_instance_uid, digest)
         self._folders.make(path.parent)
-        self._make_durable(incoming, path)
         relative = str(path)[len(str(self._data.root)) + 1 :]
-        return Arrival(identity, digest, relative, incoming.size, sender)
+        self._make_durable(incoming, path, Arrival(identity, digest, relative, incoming.size, sender))
+        return Answer(SUCCESS)
 
-    def _make_durable(self, incoming: Incoming, path: Path) -> None:
-        """The file and its name, both fsynced, at the same time: one after the other takes the disk much longer.
-
-        Until its row is committed nobody reads the file, so that the name may come first. Only where the same bytes
-        lie already, which may have been acknowledged, they must be replaced by nothing less durable.
-        """
+    def _make_durable(self, incoming: Incoming, path: Path, arrival: Arrival) -> None:
+        """Until its row is committed nobody reads the file, so that the name may come first. Only where the same bytes
+        lie already, which may have been acknowledged, they must be replaced by nothing less durable."""
         try:
             incoming.link_to(path)
         except OSError:  # there already, or a file system without links
-            incoming.complete()
-            with self._replacing:
-                incoming.move_to(path)
-            self._folders.sync(path.parent)
+            self._replace(incoming, path)
+            self._clerk.now(arrival)
             return
-        entry = self._syncs.submit(self._folders.sync, path.parent)
         try:
-            try:
-                incoming.complete()
-            finally:
-                entry.result()
+            if incoming.size > LARGEST:
+                self._sync(incoming, path)
+                self._clerk.now(arrival)
+            else:
+                self._clerk.later(arrival, self._journal.append(note_of(arrival), incoming, path))
         except OSError:
             with self._replacing:
                 if incoming.is_at(path):
                     path.unlink()
             raise
+
+    def _replace(self, incoming: Incoming, path: Path) -> None:
+        incoming.complete()
+        with self._replacing:
+            incoming.move_to(path)
+        self._folders.sync(path.parent)
+
+    def _sync(self, incoming: Incoming, path: Path) -> None:
+        """The file and its name, at the same time: one after the other takes some disks much longer."""
+        entry = self._syncs.submit(self._folders.sync, path.parent)
+        try:
+            incoming.complete()
+        finally:
+            entry.result()
+
+    def _tidy(self, quiet: bool) -> None:
+        self._journal.tidy(self._settle_files, current_too=quiet)
+
+    def _settle_files(self, paths: Sequence[Path]) -> None:
+        list(self._syncs.map(_sync_file, paths))
+        list(self._syncs.map(self._folders.sync, {path.parent for path in paths}))
+
+    def _refused(self, arrival: Arrival, error: Exception) -> None:
+        """Acknowledged, and yet its row cannot be written: it stays where it is, and a person has to look."""
+        log.error("an instance from %s cannot be recorded and is in quarantine: %s", arrival.sender, error)
+        reason = f"it cannot be recorded: {type(error).__name__}"
+        study = arrival.identity.study_instance_uid
+        self._write_quarantined(arrival.digest, arrival.path, arrival.size, arrival.sender, reason, study)
 
     def _quarantine(self, incoming: Incoming, status: int, sender: str, reason: str, claimed_study: str) -> Answer:
         digest = incoming.digest
@@ -150,16 +189,30 @@ class Store:
         incoming.move_to(path)
         self._folders.sync(path.parent)
         log.warning("quarantined an instance from %s: %s", sender, reason)
+        relative = path.relative_to(self._data.root).as_posix()
+        self._write_quarantined(digest, relative, incoming.size, sender, reason, claimed_study)
+        return Answer(status, reason)
+
+    def _write_quarantined(
+        self, digest: str, path: str, size: int, sender: str, reason: str, claimed_study: str
+    ) -> None:  # fmt: skip
         with writing(self._engine) as session:
             if session.scalar(select(Quarantined.id).where(Quarantined.digest == digest)) is None:
-                relative = path.relative_to(self._data.root).as_posix()
-                session.add(
-                    Quarantined(
-                        digest=digest, path=relative, size=incoming.size, sender=sender, reason=reason,
-                        claimed_study=claimed_study,
-                    )
-                )  # fmt: skip
-        return Answer(status, reason)
+                row = Quarantined(
+                    digest=digest, path=path, size=size, sender=sender, reason=reason, claimed_study=claimed_study
+                )
+                session.add(row)
+
+
+def _sync_file(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # the study was removed meanwhile
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _claimed_study(incoming: Incoming) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from pydicom import dcmread
@@ -25,6 +25,7 @@ from node.commit import Reports
 from node.files import safe_name
 from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, Receiver
 from node.receive.incoming import Incoming
+from node.receive.journal import Journal, Segment
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Study
 from tests.mr_slices import STUDY, mr_slice
@@ -83,6 +84,7 @@ def test_success_means_on_disk_and_in_the_tables(receiver, settings, engine):
     association = associate(settings)
     sent = mr_slice("t1", 1)
     assert association.send_c_store(sent).Status == 0x0000
+    assert receiver.store.settle(20)
     with Session(engine) as session:
         row = session.scalars(select(Instance)).one()
         path = settings.node.data / row.path
@@ -222,11 +224,13 @@ def test_a_study_is_open_while_its_association_is_and_finished_by_a_release(rece
 def test_a_connection_that_breaks_while_an_instance_is_stored_leaves_nothing_open(
     receiver, associations, settings, engine, monkeypatch
 ):
-    def slow(incoming: Incoming) -> None:
-        time.sleep(1.5)
-        os.fsync(incoming.descriptor)
+    append = Journal.append
 
-    monkeypatch.setattr(Incoming, "complete", slow)
+    def slow(journal: Journal, note: bytes, incoming: Incoming, final: Path) -> Segment:
+        time.sleep(1.5)
+        return append(journal, note, incoming, final)
+
+    monkeypatch.setattr(Journal, "append", slow)
     association = associate(settings)
     association.dimse_timeout = 3  # nobody answers
     threading.Timer(0.5, association.abort).start()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.commit import Reports
@@ -26,6 +27,12 @@ class Listening:
     settings: Settings
     engine: Engine
     associations: Associations
+    receiver: Receiver
+
+    def reading(self) -> Session:
+        """A session that sees the rows of all that was acknowledged."""
+        assert self.receiver.store.settle(20)
+        return Session(self.engine)
 
     @property
     def port(self) -> int:
@@ -47,6 +54,6 @@ def start_receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRe
             receiver = Receiver(settings, engine, associations, lambda: None, Reports(settings, engine))
             receiver.start()
             stack.callback(receiver.stop)
-            return Listening(settings, engine, associations)
+            return Listening(settings, engine, associations, receiver)
 
         yield start

@@ -6,7 +6,6 @@ import socket
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
 from node.checks import check_receiver
@@ -54,7 +53,7 @@ def test_who_may_call_from_where(everywhere, calling, host, answer):
 
 
 def _who(node: Listening) -> list[str]:
-    with Session(node.engine) as session:
+    with node.reading() as session:
         return list(session.scalars(select(Event.who)))
 
 
@@ -65,7 +64,7 @@ def test_a_sender_is_written_with_its_own_address(everywhere, host):
         peer.associate(calling="ANY")
         peer.store(content, instance=uid)
         assert peer.status() == 0
-    with Session(everywhere.engine) as session:
+    with everywhere.reading() as session:
         sender = session.scalars(select(Instance.sender).where(Instance.sop_instance_uid == uid)).one()
     assert sender == f"ANY@{host}"
 
@@ -80,7 +79,7 @@ def test_loopback_of_ipv6_alone(start_receiver, tmp_path):
     assert f"{peer} answers" in said
     with StorageScu(peer, [file]) as scu:
         scu.store(file)
-    with Session(node.engine) as session:
+    with node.reading() as session:
         assert session.scalars(select(Instance.sender)).all() == ["PACS@::1"]
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", node.port), timeout=5)

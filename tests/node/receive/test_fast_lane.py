@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom import dcmread
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from node.receive.command import store_request
 from node.tables import Instance, Quarantined
@@ -78,7 +77,7 @@ def in_fragments(data: bytes, sizes: list[int], together: bool) -> bytes:
 
 
 def stored(node: Listening) -> dict[str, tuple[str, int]]:
-    with Session(node.engine) as session:
+    with node.reading() as session:
         rows = [*session.scalars(select(Instance)), *session.scalars(select(Quarantined))]
         return {row.digest: (str((node.settings.node.data / row.path).stat().st_size), row.size) for row in rows}
 
@@ -153,7 +152,7 @@ def test_a_file_says_how_it_came(pair):
         request = pdu(P_DATA, value(1, 3, store_command(instance=uid))) + in_fragments(encoded(dataset), [7], True)
         [answer, released] = talk(node.port, request)
         assert (answer[0x0900], released) == (b"\0\0", True)
-        with Session(node.engine) as session:
+        with node.reading() as session:
             row = session.scalars(select(Instance).where(Instance.sop_instance_uid == uid)).one()
         kept = dcmread(node.settings.node.data / row.path)
         assert kept.file_meta.MediaStorageSOPInstanceUID == uid

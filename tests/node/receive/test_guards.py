@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import pytest
 from pynetdicom import AllStoragePresentationContexts
 from sqlalchemy import select, text
-from sqlalchemy.orm import Session
 
 from node.receive import OUT_OF_RESOURCES, STORAGE_CLASSES
 from node.tables import Event, Instance
@@ -239,7 +238,7 @@ def test_there_are_limits_in_all_and_for_each_peer(node):
 
 
 def _reasons(node: Listening) -> list[str]:
-    with Session(node.engine) as session:
+    with node.reading() as session:
         return list(session.scalars(select(Event.why)))
 
 
@@ -265,7 +264,7 @@ def test_a_full_disk_is_told_and_recovers_by_itself(node, monkeypatch):
     content, uid = data(1)
     with RawPeer(node.port) as peer:
         peer.associate()
-        for target, name in ((os, "write"), (os, "fsync"), (os, "open")):
+        for target, name in ((os, "write"), (os, "fsync"), (os, "open"), (os, "pwrite"), (os, "fdatasync")):
             real = getattr(target, name)
 
             def full(*arguments: object, real=real) -> object:
@@ -279,7 +278,8 @@ def test_a_full_disk_is_told_and_recovers_by_itself(node, monkeypatch):
                 answer = peer.answer()
             assert struct.unpack("<H", answer[0x0900])[0] == OUT_OF_RESOURCES
             assert answer[0x0902].strip() == b"No space left on device"
-            assert [p for p in node.settings.node.data.rglob("*") if p.is_file() and "sqlite" not in p.name] == []
+            for folder in ("incoming", "studies"):
+                assert [p for p in (node.settings.node.data / folder).rglob("*") if p.is_file()] == []
         peer.store(content, instance=uid)
         assert peer.status() == 0
 
@@ -296,24 +296,31 @@ def test_below_the_watermark_nothing_is_taken(start_receiver):
 
 
 def test_a_locked_database_is_told_while_it_lasts(start_receiver, monkeypatch):
+    """What the journal took before anybody could know is kept, and gets its row."""
     monkeypatch.setattr(recording, "_LOCKED_MILLISECONDS", 200)
     node = start_receiver()
-    content, uid = data(3)
+    (first, first_uid), (second, second_uid) = data(3), data(31)
     with RawPeer(node.port) as peer:
         peer.associate()
         with node.engine.connect() as other:
             other.execute(text("BEGIN IMMEDIATE"))
-            peer.store(content, instance=uid)
-            assert peer.status() == OUT_OF_RESOURCES
-        peer.store(content, instance=uid)
+            peer.store(first, instance=first_uid)
+            assert peer.status() == 0
+            eventually(lambda: node.receiver.store.problem)
+            peer.store(second, instance=second_uid)
+            answer = peer.answer()
+            assert struct.unpack("<H", answer[0x0900])[0] == OUT_OF_RESOURCES
+            assert answer[0x0902].strip() == b"database not available"
+        eventually(lambda: node.receiver.store.problem is None)
+        peer.store(second, instance=second_uid)
         assert peer.status() == 0
-    with Session(node.engine) as session:
-        assert session.scalars(select(Instance.sop_instance_uid)).all() == [uid]
+    with node.reading() as session:
+        assert set(session.scalars(select(Instance.sop_instance_uid))) == {first_uid, second_uid}
 
 
 def test_a_lost_database_connection_is_opened_again(start_receiver, monkeypatch):
     node = start_receiver()
-    content, uid = data(4)
+    (first, first_uid), (second, second_uid) = data(4), data(41)
 
     def lost(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
@@ -322,10 +329,16 @@ def test_a_lost_database_connection_is_opened_again(start_receiver, monkeypatch)
         peer.associate()
         with monkeypatch.context() as patched:
             patched.setattr(recording, "record", lost)
-            peer.store(content, instance=uid)
+            peer.store(first, instance=first_uid)
+            assert peer.status() == 0
+            eventually(lambda: node.receiver.store.problem)
+            peer.store(second, instance=second_uid)
             assert peer.status() == OUT_OF_RESOURCES
-        peer.store(content, instance=uid)
+        eventually(lambda: node.receiver.store.problem is None)
+        peer.store(second, instance=second_uid)
         assert peer.status() == 0
+    with node.reading() as session:
+        assert set(session.scalars(select(Instance.sop_instance_uid))) == {first_uid, second_uid}
 
 
 def test_what_is_proposed_beyond_storing_is_answered(start_receiver):
@@ -353,7 +366,7 @@ def test_a_caller_that_proposes_everything_is_told_of_once(start_receiver):
             assert peer.associate(contexts=contexts) == ASSOCIATE_AC
             peer.send(pdu(RELEASE_RQ, bytes(4)))
             assert peer.receive()[0] == RELEASE_RP
-    with Session(node.engine) as session:
+    with node.reading() as session:
         told = session.execute(select(Event.what, Event.why).where(Event.what.contains("accepted"))).all()
     first, syntax, query = told
     assert first.what.endswith(f" and {len(proposed) - 1} more SOP classes are not accepted")

@@ -43,7 +43,6 @@ from pynetdicom import AE
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import Verification
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from node.tables import Instance
 from tests.mr_slices import mr_slice
@@ -70,7 +69,7 @@ def caller(*contexts: tuple[str, list[str]]) -> AE:
 
 
 def stored(node: Listening, uid: str) -> Path:
-    with Session(node.engine) as session:
+    with node.reading() as session:
         path = session.scalars(select(Instance.path).where(Instance.sop_instance_uid == uid)).one()
     return node.settings.node.data / path
 

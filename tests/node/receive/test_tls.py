@@ -19,7 +19,6 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import MRImageStorage, Verification
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from node.checks import check_receiver
 from node.receive.tls import server_context, valid_until
@@ -121,7 +120,7 @@ def associate(node: Listening, tls: ssl.SSLContext) -> Association:
 
 def kept(node: Listening, uid: str) -> bytes:
     """The data set as it lies on the disk, behind its File Meta Information (PS3.10 section 7.1)."""
-    with Session(node.engine) as session:
+    with node.reading() as session:
         row = session.scalars(select(Instance).where(Instance.sop_instance_uid == uid, Instance.current)).one()
     content = (node.settings.node.data / row.path).read_bytes()
     return content[144 + struct.unpack_from("<I", content, 140)[0] :]

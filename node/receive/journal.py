@@ -1,0 +1,220 @@
+"""The journal: where an instance is durable before its file and its row are.
+
+A file of its own, its entry in a folder and a row are three waits for the disk, for each instance. Here instances are
+appended to a segment, a file that is written over and over, and one fdatasync makes all durable that associations have
+brought meanwhile; then success is answered. Files and rows follow in batches (``node.receive.clerk``). When all
+instances of a full segment have both, it is free to be written again. After a crash the segments still hold whatever
+may lack one of the two.
+
+A segment begins with a page that names its generation, a random number; each record begins at a page and names it too,
+so that what a segment held before is never taken for something new. Records that were still being written when the
+machine stopped are recognised by their checksums and left out: nobody was told that they were stored.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mmap
+import os
+import struct
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from node.receive.group_commit import GroupCommit
+from node.receive.incoming import Incoming
+
+LARGEST = 4 << 20
+"""Bytes; a larger instance is quicker through a file of its own than twice through the disk."""
+
+_SEGMENT = 64 << 20
+_SEGMENTS = 4  # then appending waits until one is free
+_WAIT_SECONDS = 10.0
+_PAGE = 4096
+_BLOCK = 1 << 20
+_MAGIC = b"QDOSE-J1"
+_GENERATION = 16
+# A record: magic, generation, lengths of note, head (preamble and File Meta Information) and data set, SHA-256 of all
+# but the data set; then note, head, data set. The data set's own digest is in the note.
+_RECORD = struct.Struct(f"<8s{_GENERATION}sIIQ32s")
+
+
+class Segment:
+    """One file of the journal. ``unsettled``: records in it that are being written or have no row yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        self.begin()
+
+    def begin(self) -> None:
+        """A new generation, from the start. It is on the disk with the first record at the latest. Raises OSError."""
+        self.generation = os.urandom(_GENERATION)
+        self.position = _PAGE
+        self.unsettled = 0
+        self.files: list[Path] = []
+        _write(self.descriptor, _MAGIC + self.generation, 0)
+
+    def forget(self) -> None:
+        """All that is in it is safe elsewhere. Raises OSError."""
+        _write(self.descriptor, bytes(len(_MAGIC)), 0)
+        os.fdatasync(self.descriptor)
+
+
+class Journal:
+    """Appended to from many threads, tidied by one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._free: list[Segment] = []
+        self._full: list[Segment] = []
+        self._current: Segment | None = None
+        self._changed = threading.Condition()
+        self._syncs = GroupCommit(_sync)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def left(self) -> Iterator[Record]:
+        """What an earlier process left here, to be read before anything is appended."""
+        for path in sorted(self._folder.iterdir()):
+            yield from records(path)
+
+    def clear(self) -> None:
+        """Remove what an earlier process left: it is safe elsewhere now."""
+        for path in self._folder.iterdir():
+            path.unlink()
+        _sync_folder(self._folder)
+
+    def append(self, note: bytes, incoming: Incoming, final: Path) -> Segment:
+        """Make a data set durable that has come in whole and has its name ``final``. Raises OSError.
+
+        The segment is to be given to ``settle`` when the row is written.
+        """
+        before, size = _RECORD.size + len(note), incoming.size
+        segment, position = self._reserve(before + size)
+        try:
+            head = os.pread(incoming.descriptor, incoming.content_start, 0)
+            lengths = len(note), len(head), size - len(head)
+            seal = _seal(segment.generation, lengths, note, head)
+            _write(segment.descriptor, _RECORD.pack(_MAGIC, segment.generation, *lengths, seal) + note, position)
+            for at in range(0, size, _BLOCK):
+                _write(segment.descriptor, os.pread(incoming.descriptor, _BLOCK, at), position + before + at)
+            self._syncs.commit(segment)
+        except OSError:
+            self.settle([segment])
+            raise
+        segment.files.append(final)
+        return segment
+
+    def settle(self, segments: Sequence[Segment]) -> None:
+        """The row of one record of each item is written, or will not be."""
+        with self._changed:
+            for segment in segments:
+                segment.unsettled -= 1
+
+    def tidy(self, settle_files: Callable[[Sequence[Path]], None], *, current_too: bool) -> None:
+        """Free the segments whose records all have rows, once ``settle_files`` has made their files durable.
+
+        ``current_too``: also the one that is written to, which is of use where nothing comes. Raises OSError; the next
+        call tries again.
+        """
+        with self._changed:
+            if current_too and self._current is not None and self._current.position > _PAGE:
+                self._full.append(self._current)
+                self._current = None
+            done = [segment for segment in self._full if not segment.unsettled]
+        for segment in done:
+            settle_files(segment.files)
+            segment.forget()
+            segment.begin()
+            with self._changed:
+                self._full.remove(segment)
+                self._free.append(segment)
+                self._changed.notify_all()
+
+    def _reserve(self, size: int) -> tuple[Segment, int]:
+        pages = -(-size // _PAGE) * _PAGE
+        with self._changed:
+            if self._current is not None and self._current.position + pages > _SEGMENT:
+                self._full.append(self._current)
+                self._current = None
+            if self._current is None:
+                self._current = self._next()
+            segment, position = self._current, self._current.position
+            segment.position += pages
+            segment.unsettled += 1
+        return segment, position
+
+    def _next(self) -> Segment:
+        if not self._free and len(self._full) < _SEGMENTS:
+            segment = Segment(self._folder / uuid.uuid4().hex)
+            _sync_folder(self._folder)
+            return segment
+        if not self._changed.wait_for(lambda: self._free or self._current, _WAIT_SECONDS):
+            raise OSError(errno.ENOSPC, "the journal is full: files or rows cannot be written")
+        return self._current or self._free.pop()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One instance in the journal: what its row needs, the file's first bytes, and the data set."""
+
+    note: bytes
+    head: bytes
+    content: bytes
+
+
+def records(path: Path) -> Iterator[Record]:
+    """What is whole in a segment. The data sets are as the disk has them: their digests are the caller's to compare."""
+    size = path.stat().st_size
+    if size <= _PAGE:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+        generation = data[len(_MAGIC) : len(_MAGIC) + _GENERATION]
+        if data[: len(_MAGIC)] != _MAGIC:
+            return
+        position = _PAGE
+        while position + _RECORD.size <= size:
+            record = _record(data, position, generation)
+            length = 0
+            if record is not None:
+                yield record
+                length = _RECORD.size + len(record.note) + len(record.head) + len(record.content)
+            position += max(-(-length // _PAGE), 1) * _PAGE
+
+
+def _record(data: mmap.mmap, position: int, generation: bytes) -> Record | None:
+    magic, of, *lengths, seal = _RECORD.unpack_from(data, position)
+    if magic != _MAGIC or of != generation:
+        return None
+    ends = [position + _RECORD.size + sum(lengths[:count]) for count in range(4)]
+    if ends[-1] > len(data):
+        return None
+    note, head, content = (data[start:end] for start, end in pairwise(ends))
+    return Record(note, head, content) if seal == _seal(generation, lengths, note, head) else None
+
+
+def _seal(generation: bytes, lengths: Sequence[int], note: bytes, head: bytes) -> bytes:
+    return hashlib.sha256(generation + repr(tuple(lengths)).encode() + note + head).digest()
+
+
+def _write(descriptor: int, data: bytes, position: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, position)
+        data, position = data[written:], position + written
+
+
+def _sync(segments: Sequence[Segment]) -> None:
+    for segment in set(segments):
+        os.fdatasync(segment.descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,131 @@
+"""An acknowledged instance has its file and its row, whatever happened in between."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+
+import pytest
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
+from sqlalchemy import Engine, delete, select
+from sqlalchemy.orm import Session
+
+from node.files import DataFolder
+from node.receive import store as storing
+from node.receive.record import Arrival, Ledger
+from node.receive.store import OUT_OF_RESOURCES, SUCCESS, Store
+from node.settings import Settings
+from node.tables import Event, Instance, Quarantined, Series, Study
+from tests.mr_slices import mr_slice
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def data(settings: Settings) -> DataFolder:
+    return DataFolder(settings.node.data)
+
+
+@pytest.fixture
+def store(engine: Engine, data: DataFolder) -> Iterator[Store]:
+    store = Store(engine, data, 0)
+    yield store
+    store.close()
+
+
+def encoded(dataset: Dataset) -> bytes:
+    content = encode(dataset, is_implicit_vr=False, is_little_endian=True)
+    assert content
+    return content
+
+
+def keep(store: Store, dataset: Dataset) -> int:
+    incoming = store.open(dataset.SOPClassUID, dataset.SOPInstanceUID, "1.2.840.10008.1.2.1")
+    incoming.write(encoded(dataset))
+    return store.keep(incoming, dataset.SOPClassUID, "PACS@127.0.0.1", lambda _: None).status
+
+
+def rows(engine: Engine) -> Sequence[Instance]:
+    with Session(engine) as session:
+        return session.scalars(select(Instance).order_by(Instance.id)).all()
+
+
+def test_after_a_crash_rows_and_files_come_from_the_journal(engine, data):
+    """The power failed: whatever was not fsynced is gone, files in folders and their names too."""
+    before = Store(engine, data, 0)
+    before.close()
+    sent = [mr_slice("t1", number) for number in range(1, 6)]
+    assert [keep(before, one) for one in sent] == [SUCCESS] * 5
+    assert rows(engine) == []
+    shutil.rmtree(data.root / "studies")
+    Store(engine, data, 0).close()
+    found = rows(engine)
+    assert {row.sop_instance_uid for row in found} == {str(one.SOPInstanceUID) for one in sent}
+    by_uid = {str(one.SOPInstanceUID): encoded(one) for one in sent}
+    for row in found:
+        content = (data.root / row.path).read_bytes()
+        assert len(content) == row.size
+        assert content.endswith(by_uid[row.sop_instance_uid])
+        assert row.digest == hashlib.sha256(by_uid[row.sop_instance_uid]).hexdigest()
+    assert list(data.journal.iterdir()) == []
+
+
+def test_what_has_its_row_already_is_not_recorded_twice(engine, data):
+    before = Store(engine, data, 0)
+    assert keep(before, mr_slice("t1", 1)) == SUCCESS
+    assert before.settle(20)
+    before.close()
+    Store(engine, data, 0).close()
+    assert [row.version for row in rows(engine)] == [1]
+
+
+def test_a_quiet_journal_is_emptied(engine, data, store):
+    assert keep(store, mr_slice("t1", 1)) == SUCCESS
+    eventually(lambda: not list(store._journal.left()))
+    with Session(engine) as session, session.begin():  # only now may rows go without coming back
+        for table in (Instance, Series, Event, Study):
+            session.execute(delete(table))
+    store.close()
+    Store(engine, data, 0).close()
+    assert rows(engine) == []
+
+
+def test_a_large_instance_goes_to_the_disk_on_its_own(engine, data, store, monkeypatch):
+    monkeypatch.setattr(storing, "LARGEST", 1000)
+    assert keep(store, mr_slice("t1", 1)) == SUCCESS
+    assert len(rows(engine)) == 1, "its row was waited for"
+    assert list(store._journal.left()) == []
+
+
+def test_what_cannot_be_recorded_is_in_quarantine_and_costs_the_others_nothing(engine, data, monkeypatch):
+    bad, *good = (mr_slice("t1", number) for number in range(1, 5))
+    write = Ledger.write
+
+    def picky(ledger: Ledger, batch: Sequence[Arrival]) -> None:
+        if any(arrival.identity.sop_instance_uid == bad.SOPInstanceUID for arrival in batch):
+            raise ValueError("not for this table")
+        write(ledger, batch)
+
+    monkeypatch.setattr(Ledger, "write", picky)
+    store = Store(engine, data, 0)
+    assert [keep(store, one) for one in (bad, *good)] == [SUCCESS] * 4
+    assert store.settle(20)
+    assert {row.sop_instance_uid for row in rows(engine)} == {str(one.SOPInstanceUID) for one in good}
+    with Session(engine) as session:
+        [refused] = session.scalars(select(Quarantined))
+    assert refused.claimed_study == bad.StudyInstanceUID
+    assert (data.root / refused.path).is_file()
+    assert store.problem is None
+    store.close()
+
+
+def test_a_journal_that_cannot_be_written_is_told(engine, data, store, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.pwrite", full)
+        assert keep(store, mr_slice("t1", 1)) == OUT_OF_RESOURCES
+    assert [path for path in (data.root / "studies").rglob("*") if path.is_file()] == []
+    assert keep(store, mr_slice("t1", 1)) == SUCCESS
