@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from model.cohort import Cohort, Mask
+from model.ensemble import pooled
+from model.folds import folds
 from model.intensity import line_to_t1, on_t1_scale
 from model.losses import Loss
 from model.network import Head
@@ -88,6 +90,38 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class FoldEnsemble:
+    """Networks that each learned without another part of the training subjects, answering together."""
+
+    member: Trained
+    members: int = 3
+
+    @property
+    def name(self) -> str:
+        return f"{self.member.name}, {self.members} together"
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        return self.member.roles
+
+    @property
+    def identity(self) -> str:
+        return f"{self.members} folds of {self.member.identity}"
+
+    def fit(self, train_set: Cohort, folder: Path, told: Told) -> Predictor:
+        predictors = [
+            self.member.fit(fold.train, folder / f"member-{fold.number}", told)
+            for fold in folds(train_set, self.members, self.member.settings.seed)
+        ]
+
+        def predict(inputs: FloatArray, brain: Mask) -> tuple[FloatArray, FloatArray | None]:
+            answers = [one(inputs, brain) for one in predictors]
+            return pooled([virtual for virtual, _ in answers], [told for _, told in answers if told is not None])
+
+        return predict
+
+
+@dataclass(frozen=True)
 class Nothing:
     """The low dose shown as it is."""
 
@@ -151,6 +185,7 @@ VARIANTS: dict[str, Callable[[TrainingSettings], Contender]] = {
 """Each differs from the paper by one switch: what is kept must have won alone."""
 CONTENDERS: dict[str, Callable[[TrainingSettings], Contender]] = {
     "paper": lambda settings: Trained(_paper_name(settings), settings), **RIVALS, **VARIANTS,
+    "ensemble": lambda settings: FoldEnsemble(Trained(_paper_name(settings), settings)),
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from model.card import ModelCard
 from model.cohort import Cohort, Mask
 from model.contenders import Linear, Nothing, Predictor, Trained
-from model.crossvalidate import LEARNING, code_digest
+from model.crossvalidate import LEARNING, Happening, Plan, code_digest, cross_validate
 from model.evaluate import Result, evaluate
+from model.folds import folds
 from model.network import SynthesisNetwork
 from model.rivals import fit_extrapolation
 from model.store import write_weights
@@ -52,6 +54,18 @@ def write_model(folder: Path, run: Path, train_set: Cohort, test_set: Cohort, se
     )
     card.write(folder)
     return card
+
+
+def write_folds(
+    folder: Path, plan: Plan, settings: TrainingSettings, told: Callable[[Happening], None]
+) -> tuple[ModelCard, ...]:
+    """The paper's network of every fold of ``plan`` as a model folder in ``folder``, ``fold_1`` and so on, trained
+    where it is not yet, its card from the subjects of its fold: an ensemble for ``model.ensemble``."""
+    trained = cross_validate(plan, Trained("the paper", settings), told)
+    return tuple(
+        write_model(folder / f"fold_{fold.number}", run, fold.train.with_roles(settings.roles), fold.test, settings)
+        for fold, run in zip(folds(plan.cohort, plan.folds, plan.seed), trained.runs, strict=True)
+    )
 
 
 def described(settings: TrainingSettings) -> tuple[str, ...]:

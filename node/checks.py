@@ -103,7 +103,8 @@ def _brain_weights() -> str:
 
 def _synthesis_weights(settings: Settings, folder: str) -> str:
     from model.card import CardError  # here, for torch takes seconds to load and the other checks need none of it
-    from model.store import Model, WeightsError, best_for
+    from model.ensemble import Ensemble
+    from model.store import WeightsError, best_for
     from node.models.registry import choose, known_models
 
     try:
@@ -115,10 +116,10 @@ def _synthesis_weights(settings: Settings, folder: str) -> str:
             path = choose(models, settings.completeness.required).folder
         else:  # no database yet: nobody has decided anything
             path = best_for(settings.completeness.required)
-        model = Model.load(path, "cpu")
+        model = Ensemble.load(path, "cpu")
     except (CardError, WeightsError) as error:
         raise RuntimeError(str(error)) from error
-    return f"{model.card.name}, {model.digest[:12]}, for {', '.join(model.roles)}"
+    return f"{model.name}, {model.digest[:12]}, for {', '.join(model.roles)}"
 
 
 def _receiver(settings: Settings) -> str:

@@ -11,7 +11,8 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from model.card import CardError
-from model.store import Model, WeightsError
+from model.ensemble import Ensemble
+from model.store import WeightsError
 from node.database import open_database
 from node.errors import StudyError
 from node.files import DataFolder, Work
@@ -52,7 +53,7 @@ class Room:
 
     settings: Settings
     engine: Engine
-    _models: dict[Path, Model] = field(default_factory=dict)
+    _models: dict[Path, Ensemble] = field(default_factory=dict)
     _told: float = 0.0
 
     @classmethod
@@ -69,7 +70,7 @@ class Room:
         with Session(self.engine) as session:
             return known_models(session, self.folder)
 
-    def model_for(self, roles: tuple[Role, ...], route: Route) -> Model:
+    def model_for(self, roles: tuple[Role, ...], route: Route) -> Ensemble:
         """The weights that the study's rule names, else the configured ones, else those in use that make the most of
         ``roles``. Raises StudyError.
         """
@@ -84,16 +85,18 @@ class Room:
         if lacking:
             why = f"the weights in {path} need {', '.join(lacking)}, which this study has not"
             raise StudyError(f"{why}{_remedy(route)}")
+        digests = {member.digest for member in model.members}
         for known in models:
-            if known.digest == model.digest and known.standing is Standing.RETIRED:
+            if known.digest in digests and known.standing is Standing.RETIRED:
                 raise StudyError(f"the weights in {path} were retired ({known.why}){_remedy(route)}")
         return model
 
-    def load(self, folder: Path) -> Model:
-        """The model of a folder, which stays loaded. Raises WeightsError or CardError."""
+    def load(self, folder: Path) -> Ensemble:
+        """The model of a folder, or those of its subfolders together, which stay loaded. Raises WeightsError or
+        CardError."""
         if folder not in self._models:
             device = None if self.settings.work.device == "auto" else self.settings.work.device
-            self._models[folder] = Model.load(folder, device)
+            self._models[folder] = Ensemble.load(folder, device)
         return self._models[folder]
 
     def progress(self, study_id: int, doing: str, share: float) -> None:

@@ -17,9 +17,9 @@ import torch
 from sqlalchemy.orm import Session
 
 from model.card import CardError
-from model.store import Model, WeightsError
+from model.ensemble import Ensemble, synthesise_together
+from model.store import WeightsError
 from model.synthesise import Synthesis
-from model.synthesise import synthesise as run_network
 from node.collect import series_facts
 from node.database import writing
 from node.derive.series import Provenance
@@ -122,7 +122,7 @@ def synthesise(room: Room, study_id: int) -> None:
     model = room.model_for(prepared.channels, room.route(study_id))
     result = _virtual(model, prepared, lambda done, of: room.progress(study_id, f"flip {done} of {of}", done / of))
     header = {
-        "model_name": model.card.name, "model_digest": result.model_digest, "roles": list(result.roles),
+        "model_name": model.name, "model_digest": result.model_digest, "roles": list(result.roles),
         "created": now().isoformat(timespec="seconds"),
     }  # fmt: skip
     write_npz(work.synthesis, {"virtual": result.virtual, "uncertainty": result.uncertainty}, header)
@@ -150,9 +150,9 @@ def shadow(room: Room, study_id: int) -> None:
             shadows.record(session, run.study(session), tried.digest, header["model_digest"], found)
 
 
-def _virtual(model: Model, prepared: PreparedStudy, progress: Callable[[int, int], None] | None) -> Synthesis:
+def _virtual(model: Ensemble, prepared: PreparedStudy, progress: Callable[[int, int], None] | None) -> Synthesis:
     inputs = prepared.input[[prepared.channels.index(role) for role in model.roles]]
-    return run_network(model, inputs, prepared.brain, progress)
+    return synthesise_together(model, inputs, prepared.brain, progress)
 
 
 def derive(room: Room, study_id: int) -> None:

@@ -96,7 +96,7 @@ def validate(
     method: Annotated[
         list[str],
         typer.Option(help="paper, nothing, linear, linear4, gong, kleesiek, residual, difference, huber, enhancement, "
-                     "ssim, shared-scale; or rivals, variants. Repeat it."),
+                     "ssim, shared-scale, ensemble; or rivals, variants. Repeat it."),
     ] = ["paper", "nothing", "linear", "linear4"],  # noqa: B006  # typer reads it once
     folds: Folds = 5,
     runs: Runs = None,
@@ -106,6 +106,10 @@ def validate(
     precision: Precision = "bf16",
     seed: Seed = 0,
     also: Also = None,
+    write_models: Annotated[
+        Path | None,
+        typer.Option(help="Also write the folds of `paper` as model folders: a node given this folder asks them all."),
+    ] = None,
 ) -> None:
     """Cross-validate methods on the same folds: the paper's figures, what a radiologist asks, and Figure 3.
 
@@ -117,6 +121,7 @@ def validate(
         from model import report
         from model.contenders import contenders
         from model.crossvalidate import cross_validate
+        from model.finish import write_folds
         from model.pictures import figure_3, telling
         from model.tables import write_tables
 
@@ -130,6 +135,8 @@ def validate(
                 results.append(cross_validate(plan, contender, told))
                 Console().print(f"{results[-1].contender.name}: {', '.join(str(run) for run in results[-1].runs)}",
                                 highlight=False, soft_wrap=True, style="dim")  # fmt: skip
+            if write_models is not None:
+                write_folds(write_models, plan, settings, told)
         tables = [report.scores_table(results), report.detection_table(results), report.appearance_table(results),
                   report.calibration_table(results)]  # fmt: skip
         write_tables(out, "validate", tables)
