@@ -16,7 +16,7 @@ from node.engine import WorkStarter
 from node.receive import Receiver
 from node.retrieve import Retriever, request
 from node.scu import Peer
-from node.settings import load_settings
+from node.settings import DimseSource, Source, load_settings
 from node.tables import Instance, Pull
 
 
@@ -48,7 +48,12 @@ class ReceivingNode:
     def pacs(self) -> Peer:
         """The shipped configuration's PACS, as a destination and as a source."""
         source = self.settings.source[0]
+        assert isinstance(source, DimseSource)
         return Peer(source.ae_title, source.host, source.port, self.settings.node.ae_title, 10.0)
+
+    def fetch_from(self, source: Source) -> None:
+        """Have another source than the configuration's; to be said before anything is asked of it."""
+        self.settings = self.settings.model_copy(update={"source": (source,)})
 
     def pull(self, study_instance_uid: str) -> Pull:
         """One attempt to fetch a study from the PACS; what it came to."""

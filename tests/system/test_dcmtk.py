@@ -33,8 +33,14 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 @pytest.fixture
-def node(make_config: ConfigMaker) -> Iterator[ReceivingNode]:
-    with ReceivingNode(make_config()) as node:
+def way() -> str:
+    """How the node fetches."""
+    return "c-move"
+
+
+@pytest.fixture
+def node(make_config: ConfigMaker, way: str) -> Iterator[ReceivingNode]:
+    with ReceivingNode(make_config(source__retrieve=f'"{way}"')) as node:
         yield node
 
 
@@ -111,6 +117,7 @@ def test_dcmqrscp_is_sent_to_and_asked_whether_it_has_it(node, dcmqrscp, files):
             scu.request_commitment("1.2.3", outgoing)
 
 
+@pytest.mark.parametrize("way", ["c-move", "c-get"])
 def test_dcmqrscp_is_pulled_from(node, dcmqrscp, files):
     assert dcmtk("storescu", "PACS", node.pacs.port, *map(str, files)) == 0
     pulled = node.pull(STUDY)

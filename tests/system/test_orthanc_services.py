@@ -16,7 +16,7 @@ from node.deliver import peer_of
 from node.retrieve import DONE
 from node.scu import Peer, StorageScu, echo
 from node.sender import Outgoing, SendError, Whereabouts
-from node.settings import TlsSettings
+from node.settings import DicomWebSource, TlsSettings
 from simulator.orthanc import DEPLOYED, OrthancProcess
 from tests.conftest import free_port, require, write_config
 from tests.mr_slices import STUDY, mr_slice
@@ -45,12 +45,14 @@ def _bytes(dataset: Dataset) -> bytes:
     return buffer.getvalue()
 
 
-def pair(folder: Path, configuration: Path, **lines: object) -> tuple[ReceivingNode, OrthancProcess]:
+def pair(
+    folder: Path, configuration: Path, dicomweb: bool = False, **lines: object
+) -> tuple[ReceivingNode, OrthancProcess]:
     require("Orthanc")
     node = ReceivingNode(write_config(folder, **lines))
     orthanc = OrthancProcess(
         folder / "orthanc", "PACS", node.pacs.port, free_port(), node.port, stable_seconds=600,
-        configuration=configuration,
+        configuration=configuration, dicomweb=dicomweb,
     )  # fmt: skip
     return node, orthanc
 
@@ -90,6 +92,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Ite
     lines = {
         "fast_lane": f"true\ntls = {{ {table}, require_client_certificate = true }}",
         "confirm": f'"commitment"\ntls = {{ {table} }}',  # where the answer to its question goes
+        "source__retrieve": f'"c-get"\ntls = {{ {table} }}',
     }
     node, orthanc = pair(folder, configuration, **lines)
     with node, orthanc:
@@ -122,13 +125,40 @@ def test_orthanc_asks_for_storage_commitment_and_gets_the_truth(kind, request):
         assert orthanc.get(where)["Status"] == status
 
 
-def test_orthanc_is_pulled_from(tmp_path):
-    node, orthanc = pair(tmp_path, DEPLOYED)
+@pytest.mark.parametrize("way", ["c-move", "c-get"])
+def test_orthanc_is_pulled_from(tmp_path, way):
+    node, orthanc = pair(tmp_path, DEPLOYED, source__retrieve=f'"{way}"')
     with node, orthanc:
         Pair(node, orthanc).fill()
         pulled = node.pull(STUDY)
         assert (pulled.state, pulled.arrived, pulled.expected) == (DONE, len(SLICES), len(SLICES))
         assert kept(node) == {one.SOPInstanceUID: one for one in SLICES}
+
+
+def test_orthanc_is_pulled_from_over_tls(secured):
+    study = "1.2.3.4.5"  # of which the other tests know nothing
+    there = [mr_slice("T1", number, study=study) for number in (1, 2, 3)]
+    for one in there:
+        secured.orthanc.post("/instances", _bytes(one))
+    pulled = secured.node.pull(study)
+    assert (pulled.state, pulled.arrived, pulled.expected) == (DONE, 3, 3)
+    assert {uid: one for uid, one in kept(secured.node).items() if one.StudyInstanceUID == study} == {
+        one.SOPInstanceUID: one for one in there
+    }
+
+
+def test_orthanc_is_pulled_from_by_dicomweb(tmp_path):
+    node, orthanc = pair(tmp_path, DEPLOYED, dicomweb=True)
+    node.fetch_from(DicomWebSource(
+        retrieve="dicomweb", name="pacs", url=f"http://127.0.0.1:{orthanc.http_port}/dicom-web", hours=(),
+        authorization_file="", certificate_authority="",
+    ))  # fmt: skip
+    with node, orthanc:
+        Pair(node, orthanc).fill()
+        pulled = node.pull(STUDY)
+        assert (pulled.state, pulled.arrived, pulled.expected) == (DONE, len(SLICES), len(SLICES))
+        assert kept(node) == {one.SOPInstanceUID: one for one in SLICES}
+        assert node.senders() == {"pacs@127.0.0.1"}
 
 
 def our_call(peers: Pair, certificates: Path) -> Peer:

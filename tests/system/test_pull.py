@@ -6,6 +6,7 @@ import json
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from pydicom import dcmwrite
 
 from simulator.archive.send import Peer
@@ -18,8 +19,9 @@ from tests.waiting import eventually
 _INSTANCES = 400
 
 
-def test_a_pull_survives_a_kill_and_says_what_arrived(make_config: ConfigMaker, tmp_path: Path):
-    node = NodeProcess(make_config(retrieval__first_retry_seconds=0.5))
+@pytest.mark.parametrize("way", ["c-move", "c-get"])
+def test_a_pull_survives_a_kill_and_says_what_arrived(make_config: ConfigMaker, tmp_path: Path, way: str):
+    node = NodeProcess(make_config(retrieval__first_retry_seconds=0.5, source__retrieve=f'"{way}"'))
     known = Peer(node.settings.node.ae_title, "127.0.0.1", node.settings.receiver.port)
     with Archive("PACS", node.settings.source[0].port, tmp_path / "archive", peers=[known]) as archive:
         for number in range(_INSTANCES):
