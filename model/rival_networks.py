@@ -1,16 +1,20 @@
 """The networks that the paper compares itself with, as far as they could be built from what is published.
 
-**Gong et al.** (JMRI 2018; ISMRM 2018, 4190): a 2D encoder–decoder with skips by concatenation and a residual
-connection over all, from neighbouring slices of T1 and low dose. Kept: three levels, three convolutions of kernel 3
-with batch normalisation and ReLU on each, max-pooling, five neighbouring axial slices (the same group's low-dose PET
-network, arXiv 1712.04119, found that to help), the residual added to the low dose, L1. Simplified: the width is our C
-(theirs is not in the abstract), and it sees our preparation of the images, at our quarter dose instead of their tenth.
+**Gong et al.** (JMRI 2018; ISMRM 2018, 4190): a 2D encoder–decoder with bypass connections and a residual connection,
+from T1 and low dose. Their abstracts say so, and that 10 patients trained it, at doses of 0.01 and 0.1 mmol/kg, on
+images that were registered and scaled by the mean of a mask. That bypasses are concatenated and that several
+neighbouring slices help is said of the low-dose PET network of the same group (arXiv 1712.04119). Not found in any text
+that could be read, and so ours: five slices, three levels, three convolutions of kernel 3 with batch normalisation and
+ReLU on each, max-pooling, the residual added to the low dose, L1, the width C. It sees our preparation of the images,
+at our quarter dose instead of their tenth.
 
-**Kleesiek et al.** (Investigative Radiology 2019): a Bayesian 3D network on patches of zero-dose series that tells its
-uncertainty. Kept: a 3D encoder–decoder on patches, zero-dose inputs only, the variance learned together with the mean
-(Kendall & Gal, NeurIPS 2017) and dropout that stays on in use. Simplified: T1, FLAIR and ADC instead of their ten
-channels (no T2, SWI or b-values in our protocol); a U-Net of three levels of width C; one dropout sample for each of
-our eight flips; trained on patches, but applied to the whole volume at once, which a convolutional network may.
+**Kleesiek et al.** (Investigative Radiology 2019): a Bayesian network from ten channels without contrast. The paper
+that is reproduced here adds that it takes 3D patches of T1, T2, FLAIR, diffusion and susceptibility; their abstract
+says no more of the network. Ours, therefore: the variance learned together with the mean and dropout that stays on in
+use (Kendall & Gal, NeurIPS 2017); a U-Net of three levels of width C with instance normalisation; one dropout sample
+for each of our eight flips. T1, FLAIR and ADC stand for their ten channels: the T2, which they found to be the most
+influential, is not in our protocol. Trained on patches, but applied to the whole volume at once, which a convolutional
+network may. Read its row as "without contrast", not as their result.
 """
 
 from __future__ import annotations

@@ -122,6 +122,7 @@ def validate(
         from model.contenders import contenders
         from model.crossvalidate import cross_validate
         from model.finish import write_folds
+        from model.paired import paired_table
         from model.pictures import figure_3, telling
         from model.tables import write_tables
 
@@ -137,8 +138,10 @@ def validate(
                                 highlight=False, soft_wrap=True, style="dim")  # fmt: skip
             if write_models is not None:
                 write_folds(write_models, plan, settings, told)
-        tables = [report.scores_table(results), report.detection_table(results), report.appearance_table(results),
-                  report.calibration_table(results)]  # fmt: skip
+        tables = [
+            report.scores_table(results), paired_table(results), report.detection_table(results),
+            report.appearance_table(results), report.calibration_table(results),
+        ]  # fmt: skip
         write_tables(out, "validate", tables)
         report.subjects_table(results).write_csv(out / "subjects.csv")
         for number, result in enumerate(results, start=1):
@@ -164,6 +167,7 @@ def ablate(
     """Which inputs matter: the paper's Table 1 by backward elimination, its own figures beside ours."""
     with reported():
         from model.ablate import backward_elimination, every_subset, table_1
+        from model.paired import paired_table
         from model.tables import write_tables
 
         settings = _settings(role, channels, epochs, precision, seed, also)
@@ -171,7 +175,7 @@ def ablate(
         study = every_subset if all_subsets else backward_elimination
         with _following() as told:
             results: Sequence[CrossValidation] = study(plan, settings, told)
-        tables = [table_1(results)]
+        tables = [table_1(results), paired_table(results)]
         write_tables(out, "table1", tables)
     _show(tables, out / "table1.md")
 
@@ -193,6 +197,7 @@ def scale(
 ) -> None:
     """How performance grows with width and data: the paper's Figure 4, and what twice the data would bring."""
     with reported():
+        from model.paired import paired_table
         from model.scale import draw_figure_4, figure_4_table
         from model.scale import scale as measure
         from model.tables import write_tables
@@ -201,7 +206,7 @@ def scale(
         plan = _plan(cohort, runs or out / "runs", folds, seed)
         with _following() as told:
             points = measure(plan, settings, width, fraction, told)
-        tables = [figure_4_table(points)]
+        tables = [figure_4_table(points), paired_table([one.result for one in points])]
         write_tables(out, "figure4", tables)
         draw_figure_4(out / "figure4.png", points)
     _show(tables, out / "figure4.md")
