@@ -127,20 +127,30 @@ class SynthesisNetwork(nn.Module):
             with torch.no_grad():
                 self.last.weight.mul_(0.01)
 
-    def features(self, volumes: Tensor) -> Tensor:
-        """The last feature map before the head, (batch, 1, z, y, x): the logit of the paper's output."""
+    def check(self, volumes: Tensor) -> None:
+        """Raises ValueError for volumes that the network cannot take."""
         if volumes.ndim != 5 or volumes.shape[1] != self.inputs:
             raise ValueError(f"expected (batch, {self.inputs}, z, y, x), got {tuple(volumes.shape)}")
         if any(side % GRID_MULTIPLE for side in volumes.shape[2:]):
             raise ValueError(f"each side must be a multiple of {GRID_MULTIPLE}, got {tuple(volumes.shape[2:])}")
+
+    def encode(self, volumes: Tensor) -> list[Tensor]:
+        """The feature map of each level, the finest first."""
+        self.check(volumes)
         repeats = -(-self.channels // self.inputs)
-        x: Tensor = self.first(volumes, volumes.repeat(1, repeats, 1, 1, 1)[:, : self.channels])
-        skips = [x]
+        repeated = torch.cat([volumes] * repeats, dim=1)  # which keeps channels last, as Tensor.repeat does not
+        x: Tensor = self.first(volumes, repeated[:, : self.channels])
+        levels = [x]
         for down, encoder in zip(self.down, self.encoders, strict=True):
             x = functional.leaky_relu_(down(x), SLOPE)
             x = encoder(x, x)
-            skips.append(x)
-        skips.pop()
+            levels.append(x)
+        return levels
+
+    def features(self, volumes: Tensor) -> Tensor:
+        """The last feature map before the head, (batch, 1, z, y, x): the logit of the paper's output."""
+        skips = self.encode(volumes)
+        x = skips.pop()
         for up, decoder in zip(self.up, self.decoders, strict=True):
             x = functional.leaky_relu_(up(x), SLOPE)
             x = decoder(torch.cat((x, skips.pop()), dim=1), x)
@@ -148,7 +158,11 @@ class SynthesisNetwork(nn.Module):
         return last
 
     def forward(self, volumes: Tensor) -> Tensor:
-        logit = self.features(volumes).float()
+        return self.answer(self.features(volumes), volumes)
+
+    def answer(self, features: Tensor, volumes: Tensor) -> Tensor:
+        """What the head makes of the last feature map, in fp32 whatever that comes in."""
+        logit = features.float()
         if self.low_dose_channel is not None and self.head is not Head.PAPER:
             start = volumes[:, self.low_dose_channel, None].float()
             if self.t1_channel is not None and self.head is Head.DIFFERENCE:

@@ -3,23 +3,26 @@
 All eight flips of the input are computed, flipped back and averaged, as the paper does for validation and testing;
 how far they differ says how sure the network is of a voxel.
 
-On a CPU a pass runs channels-last and, where the processor multiplies bf16 itself, under bf16 autocast; elsewhere in
-fp32. ``benchmarks/inference.py`` measures both against plain fp32.
+Where the processor multiplies bf16 itself a pass runs in bf16, elsewhere in fp32; on a CPU only where the brain is
+(``model.fast_pass``). ``docs/inference.md`` has what that brings and what it changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from model.cohort import Mask
+from model.fast_pass import FastPass
 from model.intensity import line_to_t1, on_t1_scale
+from model.network import SynthesisNetwork
 from model.sampling import SPATIAL_AXES
 from model.store import Model
 from preprocessing.processor import multiplies_bf16
@@ -52,8 +55,8 @@ def synthesise(
     full_precision: bool = False,
 ) -> Synthesis:
     """The virtual full dose of ``inputs`` (M, z, y, x) in [0, 1], channels in the order of ``model.roles``, inside
-    ``brain`` (z, y, x). ``progress`` is told (flips done, 8) after each. ``full_precision`` computes in fp32
-    whatever the processor can do. Raises ValueError for an input that does not fit or is not finite."""
+    ``brain`` (z, y, x). ``progress`` is told (flips done, 8) after each. ``full_precision``: the reference,
+    plain fp32 of the whole grid. Raises ValueError for an input that does not fit or is not finite."""
     if inputs.ndim != 4 or inputs.shape[0] != len(model.roles) or brain.shape != inputs.shape[1:]:
         raise ValueError(
             f"expected inputs of ({len(model.roles)}, z, y, x) for {', '.join(model.roles)} and a brain of (z, y, x), "
@@ -65,7 +68,8 @@ def synthesise(
         t1, low_dose = (inputs[model.roles.index(role)] for role in (Role.T1, Role.LOW_DOSE))
         inputs = on_t1_scale(inputs, model.roles, line_to_t1(t1, low_dose, brain))
     half = not full_precision and multiplies_bf16(model.device)
-    mean, deviation = average_flips(model.network, inputs, half_precision=half, progress=progress)
+    only = None if full_precision else brain
+    mean, deviation = average_flips(model.network, inputs, half_precision=half, brain=only, progress=progress)
     virtual, uncertainty = (np.where(brain, result, np.float32(0)) for result in (mean, deviation))
     return Synthesis(virtual, uncertainty, model.digest, model.roles)
 
@@ -75,23 +79,24 @@ def average_flips(
     inputs: FloatArray,
     *,
     half_precision: bool,
+    brain: Mask | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Mean and standard deviation (divided by eight), each (z, y, x), of what ``network`` says to the eight flips of
     ``inputs`` (M, z, y, x), flipped back. A network that tells the logarithm of a variance in a second channel has the
-    mean of that added to the variance over the flips. ``progress`` is told (flips done, 8) after each."""
+    mean of that added to the variance over the flips. With ``brain`` (z, y, x) what is said outside of it need not
+    mean anything. ``progress`` is told (flips done, 8) after each."""
     device = next(network.parameters()).device
     volume = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)).to(device)[None]
     answers = []
-    with (
-        torch.inference_mode(),
-        torch.random.fork_rng(),
-        torch.autocast(device.type, torch.bfloat16, enabled=half_precision),
-    ):
+    with torch.inference_mode():
+        answer_flipped: Callable[[Sequence[int]], Tensor]
+        if brain is not None and device.type == "cpu" and isinstance(network, SynthesisNetwork):
+            answer_flipped = FastPass(network, volume, brain, torch.bfloat16 if half_precision else torch.float32)
+        else:
+            answer_flipped = partial(_whole_pass, network, volume, half_precision)
         for done, axes in enumerate(FLIPS, start=1):
-            torch.manual_seed(done)  # for the dropout of a Bayesian network: the same input has the same answer
-            flipped = torch.flip(volume, axes).contiguous(memory_format=torch.channels_last_3d)
-            answers.append(torch.flip(network(flipped), axes)[0])
+            answers.append(answer_flipped(axes)[0])
             if progress is not None:
                 progress(done, len(FLIPS))
         told = torch.stack(answers)
@@ -99,3 +104,11 @@ def average_flips(
         if told.shape[1] > 1:
             deviation = (deviation.square() + told[:, 1].exp().mean(dim=0)).sqrt()
     return mean.cpu().numpy(), deviation.cpu().numpy()
+
+
+def _whole_pass(network: nn.Module, volume: Tensor, half_precision: bool, axes: Sequence[int]) -> Tensor:
+    """The answer to the flipped volume, flipped back, over the whole grid, whatever the network and the device."""
+    flipped = torch.flip(volume, list(axes)).contiguous(memory_format=torch.channels_last_3d)
+    with torch.random.fork_rng(), torch.autocast(volume.device.type, torch.bfloat16, enabled=half_precision):
+        torch.manual_seed(1 + FLIPS.index(tuple(axes)))  # for a Bayesian network's dropout: the same each time
+        return torch.flip(network(flipped), list(axes))
