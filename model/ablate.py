@@ -35,6 +35,14 @@ def backward_elimination(
     return tuple(results)
 
 
+def paper_rows(
+    plan: Plan, settings: TrainingSettings, told: Callable[[Happening], None]
+) -> tuple[CrossValidation, ...]:
+    """The ten configurations of the paper's Table 1, whatever an elimination here would have removed."""
+    rows = (tuple(role for role in settings.roles if role in roles) for roles in TABLE_1)
+    return tuple(_validated(plan, settings, roles, told) for roles in rows)
+
+
 def every_subset(
     plan: Plan, settings: TrainingSettings, told: Callable[[Happening], None]
 ) -> tuple[CrossValidation, ...]:

@@ -155,6 +155,9 @@ def ablate(
     all_subsets: Annotated[
         bool, typer.Option("--all-subsets", help="Every subset of the inputs instead of backward elimination.")
     ] = False,
+    paper_rows: Annotated[
+        bool, typer.Option("--paper-rows", help="The paper's ten rows, whatever an elimination here would remove.")
+    ] = False,
     folds: Folds = 5,
     runs: Runs = None,
     role: Roles = _FOUR,
@@ -166,16 +169,20 @@ def ablate(
 ) -> None:
     """Which inputs matter: the paper's Table 1 by backward elimination, its own figures beside ours."""
     with reported():
-        from model.ablate import backward_elimination, every_subset, table_1
+        from model import ablate as studies
         from model.paired import paired_table
         from model.tables import write_tables
 
         settings = _settings(role, channels, epochs, precision, seed, also)
         plan = _plan(cohort, runs or out / "runs", folds, seed)
-        study = every_subset if all_subsets else backward_elimination
+        if paper_rows and set(settings.roles) != set(_FOUR):
+            raise ValueError(f"the paper's rows are subsets of all four inputs, not of {', '.join(settings.roles)}")
+        study = studies.backward_elimination
+        if all_subsets or paper_rows:
+            study = studies.every_subset if all_subsets else studies.paper_rows
         with _following() as told:
             results: Sequence[CrossValidation] = study(plan, settings, told)
-        tables = [table_1(results), paired_table(results)]
+        tables = [studies.table_1(results), paired_table(results)]
         write_tables(out, "table1", tables)
     _show(tables, out / "table1.md")
 

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from model.store import Model
 from model.train import CHECKPOINT, read_checkpoint
+from node.cli import app
 
 from .tiny import tiny_cohort
 
@@ -62,3 +64,12 @@ def test_what_is_wrong_is_one_line(tmp_path):
     assert said.returncode == 1
     assert "needs low_dose among the inputs" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_the_papers_rows_need_all_its_inputs(tmp_path):
+    tiny_cohort(tmp_path / "cohort", 2)
+    said = CliRunner().invoke(
+        app, ["ablate", str(tmp_path / "cohort"), "--out", str(tmp_path), "--paper-rows", "--role", "t1"]
+    )
+    assert said.exit_code == 1
+    assert "subsets of all four inputs, not of t1" in str(said.exception)
