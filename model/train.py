@@ -72,7 +72,10 @@ class TrainingSettings:
     """Gradients whose norm exceeds this are scaled down to it; None for the paper's plain Adam. Without normalisation
     layers single steps bring gradients a hundred times the usual 3e-4, after which Adam throws the weights about."""
     half_precision: bool = True
-    """bf16 autocast; the paper used fp16."""
+    """bf16 autocast, or fp16."""
+    fp16: bool = False
+    """The paper's half precision instead of bf16: small gradients would vanish in it, so the loss is scaled up, by a
+    factor that grows until a gradient overflows (Micikevicius et al., ICLR 2018)."""
     seed: int = 0
     checkpoint_seconds: float = 60.0
 
@@ -101,6 +104,8 @@ class TrainingSettings:
         """All that decides the numbers, as JSON with sorted keys."""
         content = asdict(self)
         del content["checkpoint_seconds"]
+        if not self.fp16:  # runs from before there was a choice stay what they were
+            del content["fp16"]
         return json.dumps(content, sort_keys=True)
 
 
@@ -131,6 +136,27 @@ class TrainingProgress:
 
 class TrainingError(Exception):
     """A run that cannot start, go on, or that diverged; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """All that a step changes and a checkpoint keeps."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    """Does nothing unless the settings ask for fp16."""
+    device: torch.device
+
+    @classmethod
+    def new(cls, settings: TrainingSettings) -> _Learner:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = new_network(settings).to(device)
+        if settings.architecture is not Architecture.GONG:
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's types
+        optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+        scaler = torch.amp.GradScaler(device.type, enabled=settings.half_precision and settings.fp16)
+        return cls(network, optimiser, scaler, device)
 
 
 def new_network(settings: TrainingSettings) -> nn.Module:
@@ -165,60 +191,54 @@ def train(
             f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: turn it off"
         )
     out.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = new_network(settings).to(device)
-    if settings.architecture is not Architecture.GONG:
-        network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's own types
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
+    learner = _Learner.new(settings)
+    network = learner.network
     steps = math.ceil(settings.epochs * len(cohort.subjects) / settings.batch)
     run = {"cohort": cohort.digest, "settings": settings.identity}
-    begin = _resume(out / CHECKPOINT, run, network, optimiser)
+    begin = _resume(out / CHECKPOINT, run, learner)
 
     started = saved = time.monotonic()
     for step in range(begin, steps):
         if settings.cosine_decay:
-            for group in optimiser.param_groups:
+            for group in learner.optimiser.param_groups:
                 group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
-        loss = _step(network, optimiser, cohort, settings, step, device)
+        loss = _step(learner, cohort, settings, step)
         if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or turn bf16 off")
+            raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or use fp32")
         last = step + 1 == steps
         if last or time.monotonic() - saved > settings.checkpoint_seconds:
-            _save(out / CHECKPOINT, run, network, optimiser, step + 1)
+            _save(out / CHECKPOINT, run, learner, step + 1)
             saved = time.monotonic()
         if progress is not None:
             progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started, network))
     return network.cpu().eval()
 
 
-def _step(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    cohort: Cohort,
-    settings: TrainingSettings,
-    step: int,
-    device: torch.device,
-) -> float:
+def _step(learner: _Learner, cohort: Cohort, settings: TrainingSettings, step: int) -> float:
+    network, optimiser, scaler = learner.network, learner.optimiser, learner.scaler
     examples = draw(cohort, settings.seed, step, settings.batch, settings.crop, settings.lesion_share)
     loaded = load(cohort, examples, settings.crop, shared_scale=settings.shared_scale)
-    inputs, targets = (flip(volumes.to(device).float(), examples) for volumes in loaded)
+    inputs, targets = (flip(volumes.to(learner.device).float(), examples) for volumes in loaded)
     inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
     optimiser.zero_grad(set_to_none=True)
-    with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=settings.half_precision):
+    half = torch.float16 if settings.fp16 else torch.bfloat16
+    with torch.random.fork_rng(), torch.autocast(learner.device.type, half, enabled=settings.half_precision):
         torch.manual_seed(hash((settings.seed, step)) % 2**63)  # dropout, too, depends on seed and step alone
         virtual: Tensor = network(inputs)
     t1 = inputs[:, settings.roles.index(Role.T1), None] if Role.T1 in settings.roles else None
     loss = loss_of(settings.loss, virtual, targets, t1)
-    loss.backward()  # type: ignore[no-untyped-call]
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
     if settings.gradient_limit is not None:
+        scaler.unscale_(optimiser)
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_limit)
-    optimiser.step()
+    scaler.step(optimiser)
+    scaler.update()
     return loss.item()
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint of a run: ``run``, ``step``, ``network`` and ``optimiser`` states. Raises TrainingError if
-    it is broken."""
+    """The checkpoint of a run: ``run``, ``step`` and the states ``network``, ``optimiser`` and ``scaler``. Raises
+    TrainingError if it is broken."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -228,29 +248,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _resume(
-    path: Path, run: dict[str, str], network: nn.Module, optimiser: torch.optim.Optimizer
-) -> int:
+def _resume(path: Path, run: dict[str, str], learner: _Learner) -> int:
     if not path.exists():
         return 0
     content = read_checkpoint(path)
     for what, value in run.items():
         if content["run"][what] != value:
             raise TrainingError(f"{path} belongs to a run with another {what}; choose another folder or delete it")
-    network.load_state_dict(content["network"])
-    optimiser.load_state_dict(content["optimiser"])
+    learner.network.load_state_dict(content["network"])
+    learner.optimiser.load_state_dict(content["optimiser"])
+    if learner.scaler.is_enabled():
+        learner.scaler.load_state_dict(content["scaler"])
     step: int = content["step"]
     return step
 
 
-def _save(
-    path: Path, run: dict[str, str], network: nn.Module, optimiser: torch.optim.Optimizer, step: int
-) -> None:
+def _save(path: Path, run: dict[str, str], learner: _Learner, step: int) -> None:
     draft = path.with_suffix(".part")
+    states = {
+        "network": learner.network.state_dict(), "optimiser": learner.optimiser.state_dict(),
+        "scaler": learner.scaler.state_dict(),
+    }  # fmt: skip
     with draft.open("wb") as file:
-        torch.save(
-            {"run": run, "step": step, "network": network.state_dict(), "optimiser": optimiser.state_dict()}, file
-        )
+        torch.save({"run": run, "step": step, **states}, file)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

@@ -30,7 +30,7 @@ Runs = Annotated[
 Roles = Annotated[list[Role], typer.Option("--role", help="An input; repeat it. Default: the paper's four.")]
 Channels = Annotated[int, typer.Option("--channels", "-C", min=1, help="C, the channels of the first feature map.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training subjects.")]
-Precision = Annotated[str, typer.Option(help="bf16 or fp32.")]
+Precision = Annotated[str, typer.Option(help="bf16, fp16 (with a scaled loss) or fp32.")]
 Seed = Annotated[int, typer.Option(min=0, help="Decides folds, first weights, order and flips.")]
 Folds = Annotated[int, typer.Option(min=2, help="How many.")]
 Also = Annotated[
@@ -225,11 +225,11 @@ def _settings(
     """What the options say. Raises ValueError, in words, for what cannot be."""
     from model.train import settings_from
 
-    if precision not in ("bf16", "fp32"):
-        raise ValueError(f"--precision is bf16 or fp32, not {precision}")
+    if precision not in ("bf16", "fp16", "fp32"):
+        raise ValueError(f"--precision is bf16, fp16 or fp32, not {precision}")
     given = {
         "roles": [role for role in _FOUR if role in roles], "channels": channels, "epochs": epochs, "seed": seed,
-        "half_precision": precision == "bf16",
+        "half_precision": precision != "fp32", "fp16": precision == "fp16",
     }  # fmt: skip
     for text in also or []:
         name, is_sign, value = text.partition("=")

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from model.cohort import Cohort, write_subject
 from model.evaluate import evaluate
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
 from model.train import CHECKPOINT, TrainingError, TrainingSettings, new_network, train
 
-from .tiny import ROLES, tiny_cohort
+from .tiny import ROLES, tiny_cohort, tiny_subject
 
 SETTINGS = TrainingSettings(roles=ROLES, channels=4, epochs=2, half_precision=False, checkpoint_seconds=0)
 
@@ -43,6 +44,28 @@ def test_a_killed_run_resumes_to_the_same_numbers(cohort, tmp_path, settings):
     assert steps[0] == 4
     for (name, expected), got in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(expected, got), name
+
+
+def test_fp16_scales_its_loss_and_resumes_with_the_scale(tmp_path):
+    subject = tiny_subject(1, side=48)
+    write_subject(tmp_path / "cohort", "one", "head", ROLES, subject)
+    cohort = Cohort.open(tmp_path / "cohort")
+    settings = replace(SETTINGS, channels=2, head=Head.RESIDUAL, half_precision=True, fp16=True, epochs=3)
+    whole = train(cohort, settings, tmp_path / "whole")
+
+    def kill(progress):
+        if progress.step == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(cohort, settings, tmp_path / "killed", kill)
+    told = torch.load(tmp_path / "killed" / CHECKPOINT, weights_only=True)["scaler"]
+    assert told["scale"] > 1 and told["_growth_tracker"] == 2  # two steps without an overflow
+    resumed = train(cohort, settings, tmp_path / "killed")
+    first = new_network(settings)
+    for name, expected in whole.state_dict().items():
+        assert torch.equal(expected, resumed.state_dict()[name]), name
+    assert not torch.equal(whole.last.weight, first.last.weight)
 
 
 def test_the_seed_decides_the_first_weights_and_leaves_torch_alone():
