@@ -62,7 +62,8 @@ def pixels(source: BinaryIO, end: HeaderEnd, elements: Elements, inflated: bool)
 def size(source: BinaryIO) -> int:
     """Bytes in ``source``; its position stays."""
     here = source.tell()
-    length = source.seek(0, os.SEEK_END)
+    source.seek(0, os.SEEK_END)
+    length = source.tell()
     source.seek(here)
     return length
 

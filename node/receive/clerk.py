@@ -1,11 +1,12 @@
-"""The clerk: one thread that writes the rows of instances whose bytes are durable, and tidies the journal.
+"""The clerk: one thread that writes the files and rows of instances that are durable already, and tidies the journal.
 
-Nobody waits for it whose instance is in the journal; it writes what has come meanwhile in one transaction. Instances
-that went to the disk on their own wait for their row, as the end of an association does for all of its rows.
+Nobody waits for it whose instance is in the journal; it writes the rows of what has come meanwhile in one transaction.
+Instances that went to the disk on their own wait for their row, as the end of an association does for all of its rows.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -21,45 +22,49 @@ log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.05  # while nobody waits: a transaction for each instance would cost more than the instances
 _QUIET_SECONDS = 2.0  # then the journal is emptied
-_AGAIN_SECONDS = 0.5  # between tries while the database cannot be written
+_AGAIN_SECONDS = 0.5  # between tries while the disk or the database cannot be written
+_MOST_HELD = 16 << 20  # bytes in memory; then whoever brings more waits
 
 
 @dataclass(eq=False)
 class _Entry:
-    """``segment``: where the instance is durable meanwhile; None when somebody waits for its row."""
+    """``segment``: where the instance is durable meanwhile; None when its file is, and somebody waits for its row."""
 
     arrival: Arrival
+    file: bytes | bytearray
     segment: Segment | None
     written: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
 
 
 class Clerk:
-    """``write`` makes the rows of a batch durable or raises. ``refused`` is told of an acknowledged instance whose row
-    cannot be written though the database works. ``tidy`` frees what it can of the journal, at quiet times (True) all of
-    it."""
+    """``write_file`` writes the file of an arrival, not yet durable; ``write_rows`` makes the rows of a batch durable;
+    both raise what keeps them from it. ``refused`` is told of an acknowledged instance whose row cannot be written
+    though the database works. ``tidy`` frees what it can of the journal, at quiet times (True) all of it."""
 
     def __init__(
-        self, write: Callable[[Sequence[Arrival]], None], refused: Callable[[Arrival, Exception], None],
+        self, write_file: Callable[[Arrival, bytes | bytearray], None],
+        write_rows: Callable[[Sequence[Arrival]], None], refused: Callable[[Arrival, Exception], None],
         journal: Journal, tidy: Callable[[bool], None],
     ) -> None:  # fmt: skip
-        self._write, self._refused = write, refused
+        self._write_file, self._write_rows, self._refused = write_file, write_rows, refused
         self._journal, self._tidy = journal, tidy
         self._changed = threading.Condition()
         self._waiting: list[_Entry] = []
         self._in_hand: list[_Entry] = []
+        self._held = 0
         self._hurry = self._closed = False
         self._thread: threading.Thread | None = None
         self.problem: Exception | None = None
-        """Why rows cannot be written at present. Nothing more should be taken meanwhile."""
+        """Why files or rows cannot be written at present. Nothing more should be taken meanwhile."""
 
-    def later(self, arrival: Arrival, segment: Segment) -> None:
-        """Write the row soon, of an instance that is durable in the journal."""
-        self._enter(_Entry(arrival, segment), hurry=False)
+    def later(self, arrival: Arrival, file: bytes | bytearray, segment: Segment) -> None:
+        """Write file and row soon, of an instance that is durable in the journal."""
+        self._enter(_Entry(arrival, file, segment), hurry=False)
 
     def now(self, arrival: Arrival) -> None:
-        """Wait until the row is written. Raises what kept it from that."""
-        entry = _Entry(arrival, None)
+        """Wait until the row is written of an instance whose file is durable. Raises what kept it from that."""
+        entry = _Entry(arrival, b"", None)
         self._enter(entry, hurry=True)
         entry.written.wait()
         if entry.error is not None:
@@ -82,12 +87,16 @@ class Clerk:
 
     def _enter(self, entry: _Entry, *, hurry: bool) -> None:
         with self._changed:
+            self._changed.wait_for(lambda: self._held < _MOST_HELD or self._closed)
+            if self._closed and entry.segment is None:
+                raise OSError(errno.ESHUTDOWN, "the node is stopping")
+            self._held += len(entry.file)
             self._waiting.append(entry)
-            self._hurry |= hurry
+            self._hurry |= hurry or self._held >= _MOST_HELD
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="clerk", daemon=True)
                 self._thread.start()
-            if hurry or len(self._waiting) == 1:
+            if self._hurry or len(self._waiting) == 1:
                 self._changed.notify_all()
 
     def _work(self) -> None:
@@ -102,6 +111,8 @@ class Clerk:
                 self._tidy(quiet)
             except OSError as error:
                 log.error("the journal cannot be tidied: %s", error)
+        waited_for = [entry for entry in self._in_hand if entry.segment is None]
+        self._finish(waited_for, OSError(errno.ESHUTDOWN, "the node is stopping"))
 
     def _take(self) -> bool:
         """Wait for something to write; having nothing in hand then means that it has been quiet for a while. False when
@@ -116,12 +127,15 @@ class Clerk:
             return not self._closed
 
     def _record(self, entries: list[_Entry]) -> list[_Entry]:
-        """Write the rows; returns the entries that have to be tried again."""
+        """Write files and rows; returns the entries that have to be tried again."""
         if not entries:
             return []
         try:
-            self._write([entry.arrival for entry in entries])
-        except (OperationalError, OSError) as error:  # locked or lost: the same for all
+            for entry in entries:
+                if entry.file:
+                    self._write_file(entry.arrival, entry.file)
+            self._write_rows([entry.arrival for entry in entries])
+        except (OperationalError, OSError) as error:  # locked, lost, or the disk full: the same for all
             left = [entry for entry in entries if entry.segment is not None]
             self._finish([entry for entry in entries if entry.segment is None], error)
             self.problem = error if left else None
@@ -146,6 +160,9 @@ class Clerk:
 
     def _finish(self, entries: Sequence[_Entry], error: Exception | None) -> None:
         self._journal.settle([entry.segment for entry in entries if entry.segment is not None])
+        with self._changed:
+            self._held -= sum(len(entry.file) for entry in entries)
+            self._changed.notify_all()
         for entry in entries:
-            entry.error = error
+            entry.error, entry.file = error, b""
             entry.written.set()

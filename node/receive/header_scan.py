@@ -8,11 +8,11 @@ node.header.instance.scan, which decides what the instance is or why it is none.
 from __future__ import annotations
 
 import mmap
-import os
 import re
 import struct
 from dataclasses import dataclass
-from io import FileIO
+from io import BytesIO
+from typing import BinaryIO, cast
 
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
@@ -63,20 +63,22 @@ class Identity:
     ours: bool
 
 
-def identify(descriptor: int, content_start: int, transfer_syntax_uid: str) -> Identity:
-    """Read the open DICOM file whose data set begins at ``content_start``.
+Content = bytes | mmap.mmap
+"""A DICOM file, in memory or mapped."""
+
+
+def identify(content: Content, content_start: int, transfer_syntax_uid: str) -> Identity:
+    """Read the DICOM file whose data set begins at ``content_start``.
 
     Raises node.header.instance.HeaderError as its ``scan`` does.
     """
-    found = walk(descriptor, content_start, transfer_syntax_uid)
-    return found if found is not None else identify_with_pydicom(descriptor)
+    found = walk(content, content_start, transfer_syntax_uid)
+    return found if found is not None else identify_with_pydicom(content)
 
 
-def identify_with_pydicom(descriptor: int) -> Identity:
+def identify_with_pydicom(content: Content) -> Identity:
     """The reference: slow and forgiving. Raises HeaderError."""
-    with FileIO(descriptor, closefd=False) as source:
-        source.seek(0)
-        header = scan(source)
+    header = scan(_source(content))
     return Identity(
         header.sop_class_uid, header.sop_instance_uid, header.study_instance_uid, header.series_instance_uid,
         header.patient_id, header.study_date, header.accession_number, header.modality, header.series_description,
@@ -84,21 +86,24 @@ def identify_with_pydicom(descriptor: int) -> Identity:
     )  # fmt: skip
 
 
-def walk(descriptor: int, content_start: int, transfer_syntax_uid: str) -> Identity | None:
+def walk(content: Content, content_start: int, transfer_syntax_uid: str) -> Identity | None:
     """As ``identify``, without pydicom; None when it takes more than this to say."""
     syntax = UID(transfer_syntax_uid)
-    if syntax in _OTHERS or not syntax.is_transfer_syntax:
+    if syntax in _OTHERS or not syntax.is_transfer_syntax or len(content) <= content_start:
         return None
-    size = os.fstat(descriptor).st_size
-    if size <= content_start:
+    try:
+        walked = _Walk(content, len(content), syntax != ImplicitVRLittleEndian)
+        pixels = walked.elements(content_start)
+        return _identity(walked.values, content, pixels)
+    except _DoubtError:
         return None
-    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as data:
-        try:
-            walked = _Walk(data, size, syntax != ImplicitVRLittleEndian)
-            pixels = walked.elements(content_start)
-            return _identity(walked.values, descriptor, pixels, size)
-        except _DoubtError:
-            return None
+
+
+def _source(content: Content) -> BinaryIO:
+    if isinstance(content, bytes):
+        return BytesIO(content)
+    content.seek(0)
+    return cast(BinaryIO, content)  # it reads, seeks and tells as a file does
 
 
 # Deflated (also JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate) or big endian.
@@ -112,7 +117,7 @@ class _DoubtError(Exception):
 
 
 class _Walk:
-    def __init__(self, data: mmap.mmap, size: int, explicit: bool) -> None:
+    def __init__(self, data: Content, size: int, explicit: bool) -> None:
         self._data, self._size, self._explicit = data, size, explicit
         self.values: dict[int, bytes] = {}
 
@@ -191,7 +196,7 @@ _IMPLICIT, _EXPLICIT = struct.Struct("<HHI").unpack_from, struct.Struct("<HH2sH"
 _LENGTH = struct.Struct("<I").unpack_from
 
 
-def _identity(values: dict[int, bytes], descriptor: int, pixels: tuple[int, int] | None, size: int) -> Identity:
+def _identity(values: dict[int, bytes], content: Content, pixels: tuple[int, int] | None) -> Identity:
     decode = _decoder(values.get(_CHARACTER_SET, b""))
 
     def text(tag: int) -> str:
@@ -208,7 +213,7 @@ def _identity(values: dict[int, bytes], descriptor: int, pixels: tuple[int, int]
         modality=text(_MODALITY),
         series_description=text(_SERIES_DESCRIPTION),
         series_number=_whole(values, _SERIES_NUMBER),
-        truncated=_truncated(values, descriptor, pixels, size),
+        truncated=_truncated(values, content, pixels),
         ours=text(_MANUFACTURER).casefold() == MANUFACTURER.casefold() or _marked(values),
     )
 
@@ -268,17 +273,16 @@ def _marked(values: dict[int, bytes]) -> bool:
     return False
 
 
-def _truncated(values: dict[int, bytes], descriptor: int, pixels: tuple[int, int] | None, size: int) -> bool:
+def _truncated(values: dict[int, bytes], content: Content, pixels: tuple[int, int] | None) -> bool:
     """As node.header.pixels judges it."""
     if pixels is None or pixels[1] == 0:
         return False
     start, length = pixels
     if length == UNDEFINED_LENGTH:
-        with FileIO(descriptor, closefd=False) as source:
-            return not fragments_end(source, start)
+        return not fragments_end(_source(content), start)
     shape = (_ROWS, _COLUMNS, _ALLOCATED)
     bits = (_short(values, _SAMPLES) or 1) * (_whole(values, _FRAMES) or 1)
     for tag in shape:
         bits *= _short(values, tag) or 0
     subsampled = _text(values.get(_PHOTOMETRIC, b""), "ascii").startswith(("YBR_FULL_422", "YBR_PARTIAL"))
-    return (not subsampled and length < bits // 8) or start + length > size
+    return (not subsampled and length < bits // 8) or start + length > len(content)

@@ -1,11 +1,14 @@
-"""One data set on its way to the disk: written as it arrives, so that 1 GB takes no more memory than one slice."""
+"""One data set on its way to the disk."""
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import struct
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
@@ -13,8 +16,13 @@ from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_
 PREAMBLE = bytes(128) + b"DICM"
 
 
+LARGEST_HELD = 1 << 20
+"""Bytes; what is larger goes through a file of its own, so that 1 GB takes no more memory than one slice."""
+
+
 class Incoming:
-    """A temporary file of a unique name with File Meta Information (PS3.10 section 7.1) and the data set as sent.
+    """File Meta Information (PS3.10 section 7.1) and the data set as sent: in memory while it is small, then in a
+    temporary file of a unique name.
 
     ``content_start``: where the data set begins; ``digest``: its SHA-256, hex, once it is complete. An OSError while
     writing is kept for ``check``: the rest of the data set has to be read from the network all the same.
@@ -26,26 +34,33 @@ class Incoming:
         self.content_start = self.size = len(head)
         self._hash = hashlib.sha256()
         self._error: OSError | None = None
+        self._held: bytearray | None = bytearray(head)
         self.path = folder / uuid.uuid4().hex
-        self.descriptor = -1
-        try:
-            self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-            self._put(head)
-        except OSError as error:
-            self._fail(error)
+        self._descriptor = -1
 
     @property
     def digest(self) -> str:
         return self._hash.hexdigest()
+
+    @property
+    def held(self) -> bytearray | None:
+        """All of it, while it is small; None when it is in a file."""
+        return self._held
 
     def write(self, fragment: memoryview | bytes) -> None:
         """The next bytes of the data set."""
         if self._error is not None:
             return
         try:
-            self._put(fragment)
+            if self._held is not None and len(self._held) + len(fragment) > LARGEST_HELD:
+                self._spill()
+            if self._held is not None:
+                self._held += fragment
+            else:
+                self._put(fragment)
         except OSError as error:
-            self._fail(error)
+            self._error = error
+            self.close()  # at once: the disk is full, say
             return
         self._hash.update(fragment)
         self.size += len(fragment)
@@ -55,41 +70,43 @@ class Incoming:
         if self._error is not None:
             raise self._error
 
+    @contextmanager
+    def view(self) -> Iterator[bytes | mmap.mmap]:
+        """What there is, to be looked at."""
+        if self._held is not None:
+            yield bytes(self._held)
+            return
+        with mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ) as data:
+            yield data
+
     def complete(self) -> None:
         """Onto the disk with it. Raises OSError."""
         self.check()
-        os.fsync(self.descriptor)
-
-    def link_to(self, final: Path) -> None:
-        """Give the file its name, before it is durable. Raises FileExistsError when that is taken, and OSError."""
-        os.link(self.path, final)
+        if self._held is not None:
+            self._spill()
+        os.fsync(self._descriptor)
 
     def move_to(self, final: Path) -> None:
         """Give the file its name, in the place of what is there; to be ``complete`` before. Raises OSError."""
         self.path.replace(final)
 
-    def is_at(self, final: Path) -> bool:
-        """Whether this very file has that name."""
-        try:
-            return os.fstat(self.descriptor).st_ino == final.stat().st_ino
-        except FileNotFoundError:
-            return False
-
     def close(self) -> None:
-        """Let go of the file; without a final name it is gone."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-            self.descriptor = -1
+        """Let go of it; without a final name it is gone."""
+        self._held = None
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
             self.path.unlink(missing_ok=True)
 
-    def _put(self, data: memoryview | bytes) -> None:
+    def _spill(self) -> None:
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        held, self._held = self._held, None
+        self._put(held or b"")
+
+    def _put(self, data: memoryview | bytes | bytearray) -> None:
         view = memoryview(data)
         while view:
-            view = view[os.write(self.descriptor, view) :]
-
-    def _fail(self, error: OSError) -> None:
-        self._error = error
-        self.close()  # at once: the disk is full, say
+            view = view[os.write(self._descriptor, view) :]
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

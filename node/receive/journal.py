@@ -26,16 +26,11 @@ from itertools import pairwise
 from pathlib import Path
 
 from node.receive.group_commit import GroupCommit
-from node.receive.incoming import Incoming
-
-LARGEST = 4 << 20
-"""Bytes; a larger instance is quicker through a file of its own than twice through the disk."""
 
 _SEGMENT = 64 << 20
 _SEGMENTS = 4  # then appending waits until one is free
 _WAIT_SECONDS = 10.0
 _PAGE = 4096
-_BLOCK = 1 << 20
 _MAGIC = b"QDOSE-J1"
 _GENERATION = 16
 # A record: magic, generation, lengths of note, head (preamble and File Meta Information) and data set, SHA-256 of all
@@ -88,20 +83,17 @@ class Journal:
             path.unlink()
         _sync_folder(self._folder)
 
-    def append(self, note: bytes, incoming: Incoming, final: Path) -> Segment:
-        """Make a data set durable that has come in whole and has its name ``final``. Raises OSError.
+    def append(self, note: bytes, file: bytes | bytearray, content_start: int, final: Path) -> Segment:
+        """Make a small file durable whose data set begins at ``content_start``. Raises OSError.
 
-        The segment is to be given to ``settle`` when the row is written.
+        The segment is to be given to ``settle`` when the file is written as ``final`` and has its row.
         """
-        before, size = _RECORD.size + len(note), incoming.size
-        segment, position = self._reserve(before + size)
+        segment, position = self._reserve(_RECORD.size + len(note) + len(file))
         try:
-            head = os.pread(incoming.descriptor, incoming.content_start, 0)
-            lengths = len(note), len(head), size - len(head)
-            seal = _seal(segment.generation, lengths, note, head)
-            _write(segment.descriptor, _RECORD.pack(_MAGIC, segment.generation, *lengths, seal) + note, position)
-            for at in range(0, size, _BLOCK):
-                _write(segment.descriptor, os.pread(incoming.descriptor, _BLOCK, at), position + before + at)
+            lengths = len(note), content_start, len(file) - content_start
+            seal = _seal(segment.generation, lengths, note, bytes(file[:content_start]))
+            head = _RECORD.pack(_MAGIC, segment.generation, *lengths, seal)
+            _write(segment.descriptor, head + note + file, position)
             self._syncs.commit(segment)
         except OSError:
             self.settle([segment])
@@ -110,7 +102,7 @@ class Journal:
         return segment
 
     def settle(self, segments: Sequence[Segment]) -> None:
-        """The row of one record of each item is written, or will not be."""
+        """One record of each item has its file and its row, or will have neither."""
         with self._changed:
             for segment in segments:
                 segment.unsettled -= 1

@@ -22,6 +22,7 @@ from node.associations import Associations
 from node.commit import Reports
 from node.commitment_services import CommitmentServices
 from node.files import DataFolder
+from node.mpps_services import ProcedureStepServices
 from node.receive.admission import Admission
 from node.receive.command import StoreRequest
 from node.receive.lane import Lane, sender_of
@@ -71,6 +72,7 @@ class Receiver:
         receiver = settings.receiver
         self.store = Store(engine, DataFolder(settings.node.data), int(receiver.minimum_free_gb * 1e9))
         self._commitments = CommitmentServices(settings, engine, reports, self.store.settle)
+        self._steps = ProcedureStepServices(engine)
         self._lane = Lane(
             receiver.maximum_pdu, receiver.network_timeout_seconds, receiver.request_timeout_seconds,
             self.store, associations,
@@ -119,6 +121,7 @@ class Receiver:
         ae.network_timeout = ae.dimse_timeout = receiver.network_timeout_seconds
         ae.add_supported_context(Verification)
         self._commitments.add_to(ae)
+        self._steps.add_to(ae)
         for sop_class in self._storage_classes():
             ae.add_supported_context(sop_class, _transfer_syntaxes())
         return ae
@@ -138,6 +141,7 @@ class Receiver:
             (evt.EVT_CONN_CLOSE, self._closed),
         )
         yield from self._commitments.handlers
+        yield from self._steps.handlers
 
     # pynetdicom calls the handlers below in a thread of the association.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from node.header.instance import HeaderError
 from node.receive.clerk import Clerk
 from node.receive.header_scan import identify
 from node.receive.incoming import Incoming
-from node.receive.journal import LARGEST, Journal
+from node.receive.journal import Journal
 from node.receive.record import Arrival, Ledger
 from node.receive.recover import note_of, recover
 from node.tables import Quarantined
@@ -59,7 +58,6 @@ class Store:
         self._data = data
         self._minimum_free = minimum_free_bytes
         self._folders = Folders(data.root)
-        self._replacing = threading.Lock()
         self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE, "fsync")
         self._folders.make(data.incoming)
         for left_over in data.incoming.iterdir():  # by a crash; it was not acknowledged, or has its name
@@ -67,7 +65,7 @@ class Store:
         self._journal = Journal(data.journal)
         ledger = Ledger(engine)
         recover(self._journal, ledger, data)
-        self._clerk = Clerk(ledger.write, self._refused, self._journal, self._tidy)
+        self._clerk = Clerk(self._write_file, ledger.write, self._refused, self._journal, self._tidy)
 
     def open(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
         """Where one data set is to be written."""
@@ -114,7 +112,8 @@ class Store:
     def _keep(self, incoming: Incoming, announced: str, sender: str, brings: Callable[[str], None]) -> Answer:
         digest = incoming.digest
         try:
-            identity = identify(incoming.descriptor, incoming.content_start, incoming.transfer_syntax_uid)
+            with incoming.view() as content:
+                identity = identify(content, incoming.content_start, incoming.transfer_syntax_uid)
         except HeaderError as error:
             return self._quarantine(incoming, CANNOT_UNDERSTAND, sender, str(error), _claimed_study(incoming))
         study = identity.study_instance_uid
@@ -129,43 +128,23 @@ class Store:
         path = self._data.received(study_key, series_key, identity.sop_instance_uid, digest)
         self._folders.make(path.parent)
         relative = str(path)[len(str(self._data.root)) + 1 :]
-        self._make_durable(incoming, path, Arrival(identity, digest, relative, incoming.size, sender))
+        arrival = Arrival(identity, digest, relative, incoming.size, sender)
+        if incoming.held is not None:
+            segment = self._journal.append(note_of(arrival), incoming.held, incoming.content_start, path)
+            self._clerk.later(arrival, incoming.held, segment)
+        else:
+            incoming.complete()
+            incoming.move_to(path)  # nobody reads it before it has its row
+            self._folders.sync(path.parent)
+            self._clerk.now(arrival)
         return Answer(SUCCESS)
 
-    def _make_durable(self, incoming: Incoming, path: Path, arrival: Arrival) -> None:
-        """Until its row is committed nobody reads the file, so that the name may come first. Only where the same bytes
-        lie already, which may have been acknowledged, they must be replaced by nothing less durable."""
-        try:
-            incoming.link_to(path)
-        except OSError:  # there already, or a file system without links
-            self._replace(incoming, path)
-            self._clerk.now(arrival)
-            return
-        try:
-            if incoming.size > LARGEST:
-                self._sync(incoming, path)
-                self._clerk.now(arrival)
-            else:
-                self._clerk.later(arrival, self._journal.append(note_of(arrival), incoming, path))
-        except OSError:
-            with self._replacing:
-                if incoming.is_at(path):
-                    path.unlink()
-            raise
-
-    def _replace(self, incoming: Incoming, path: Path) -> None:
-        incoming.complete()
-        with self._replacing:
-            incoming.move_to(path)
-        self._folders.sync(path.parent)
-
-    def _sync(self, incoming: Incoming, path: Path) -> None:
-        """The file and its name, at the same time: one after the other takes some disks much longer."""
-        entry = self._syncs.submit(self._folders.sync, path.parent)
-        try:
-            incoming.complete()
-        finally:
-            entry.result()
+    def _write_file(self, arrival: Arrival, file: bytes | bytearray) -> None:
+        """Under its name only when it is whole. Where the same bytes lie already, these take their place."""
+        path = self._data.root / arrival.path
+        temporary = self._data.incoming / path.name
+        temporary.write_bytes(file)
+        temporary.replace(path)
 
     def _tidy(self, quiet: bool) -> None:
         self._journal.tidy(self._settle_files, current_too=quiet)
@@ -217,7 +196,8 @@ def _sync_file(path: Path) -> None:
 
 def _claimed_study(incoming: Incoming) -> str:
     """The study that a broken dataset says it belongs to, as far as it can be read at all."""
-    head = BytesIO(os.pread(incoming.descriptor, _HEAD, 0))
+    with incoming.view() as content:
+        head = BytesIO(content[:_HEAD])
     try:
         dataset = dcmread(head, specific_tags=["StudyInstanceUID"], stop_before_pixels=True, force=True)
         return str(dataset.get("StudyInstanceUID", ""))

@@ -28,8 +28,7 @@ def receive(engine: Engine, folder: Path, *datasets: Dataset) -> None:
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         path = folder / f"{digest}.dcm"
         path.write_bytes(buffer.getvalue())
-        with path.open("rb") as source:
-            identity = identify_with_pydicom(source.fileno())
+        identity = identify_with_pydicom(buffer.getvalue())
         batch.append(Arrival(identity, digest, str(path), 1, "PACS@there"))
     with writing(engine) as session:
         record(session.connection(), batch, {})

@@ -73,7 +73,7 @@ def test_all_is_well_and_counted(health, settings):
         assert peer.associate() == ASSOCIATE_AC
         peer.store(encoded(dataset), instance=str(dataset.SOPInstanceUID))
         assert peer.status() == 0
-        assert asked(health)[1]["studies"] == {"RECEIVING": 1}
+        eventually(lambda: asked(health)[1]["studies"] == {"RECEIVING": 1})
         assert asked(health)[1]["associations"] == 1
     eventually(lambda: asked(health)[1]["associations"] == 0)
     said = ask(health)[1].decode()

@@ -24,7 +24,6 @@ from node.associations import Associations
 from node.commit import Reports
 from node.files import safe_name
 from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, Receiver
-from node.receive.incoming import Incoming
 from node.receive.journal import Journal, Segment
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Study
@@ -226,9 +225,9 @@ def test_a_connection_that_breaks_while_an_instance_is_stored_leaves_nothing_ope
 ):
     append = Journal.append
 
-    def slow(journal: Journal, note: bytes, incoming: Incoming, final: Path) -> Segment:
+    def slow(journal: Journal, note: bytes, file: bytes, content_start: int, final: Path) -> Segment:
         time.sleep(1.5)
-        return append(journal, note, incoming, final)
+        return append(journal, note, file, content_start, final)
 
     monkeypatch.setattr(Journal, "append", slow)
     association = associate(settings)

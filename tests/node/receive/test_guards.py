@@ -10,12 +10,14 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from pynetdicom import AllStoragePresentationContexts
 from sqlalchemy import select, text
 
 from node.receive import OUT_OF_RESOURCES, STORAGE_CLASSES
+from node.receive import incoming as coming
 from node.tables import Event, Instance
 from tests.mr_slices import mr_slice
 from tests.node.receive.conftest import Listening, StartReceiver
@@ -260,12 +262,15 @@ def test_more_connections_than_there_may_be_are_closed(node):
     assert answers_echo(node)
 
 
-def test_a_full_disk_is_told_and_recovers_by_itself(node, monkeypatch):
+@pytest.mark.parametrize("held", [1 << 20, 1000], ids=["through the journal", "through a file"])
+def test_a_full_disk_is_told_and_recovers_by_itself(start_receiver, monkeypatch, held):
+    monkeypatch.setattr(coming, "LARGEST_HELD", held)
+    node = start_receiver()
     content, uid = data(1)
     with RawPeer(node.port) as peer:
         peer.associate()
-        for target, name in ((os, "write"), (os, "fsync"), (os, "open"), (os, "pwrite"), (os, "fdatasync")):
-            real = getattr(target, name)
+        for name in ("pwrite", "fdatasync") if held > len(content) else ("write", "fsync", "open"):
+            real = getattr(os, name)
 
             def full(*arguments: object, real=real) -> object:
                 if threading.current_thread().name.startswith("AcceptorThread"):
@@ -273,7 +278,7 @@ def test_a_full_disk_is_told_and_recovers_by_itself(node, monkeypatch):
                 return real(*arguments)
 
             with monkeypatch.context() as patched:
-                patched.setattr(target, name, full)
+                patched.setattr(os, name, full)
                 peer.store(content, instance=uid)
                 answer = peer.answer()
             assert struct.unpack("<H", answer[0x0900])[0] == OUT_OF_RESOURCES
@@ -282,6 +287,30 @@ def test_a_full_disk_is_told_and_recovers_by_itself(node, monkeypatch):
                 assert [p for p in (node.settings.node.data / folder).rglob("*") if p.is_file()] == []
         peer.store(content, instance=uid)
         assert peer.status() == 0
+
+
+def test_a_disk_that_fills_up_behind_the_answer_is_told_to_the_next(start_receiver, monkeypatch):
+    """What was acknowledged waits in the journal until its file can be written."""
+    node = start_receiver()
+    (first, first_uid), (second, second_uid) = data(5), data(51)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with RawPeer(node.port) as peer:
+        peer.associate()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "write_bytes", full)
+            peer.store(first, instance=first_uid)
+            assert peer.status() == 0
+            eventually(lambda: node.receiver.store.problem)
+            peer.store(second, instance=second_uid)
+            assert peer.status() == OUT_OF_RESOURCES
+        eventually(lambda: node.receiver.store.problem is None)
+    with node.reading() as session:
+        [row] = session.scalars(select(Instance))
+    assert row.sop_instance_uid == first_uid
+    assert (node.settings.node.data / row.path).read_bytes().endswith(first)
 
 
 def test_below_the_watermark_nothing_is_taken(start_receiver):
@@ -393,7 +422,8 @@ def test_a_stranger_who_tries_for_days_is_one_event(start_receiver, monkeypatch)
     eventually(lambda: len(_reasons(node)) == 3)
 
 
-def test_writing_breaks_off_without_a_trace_when_the_peer_does(node):
+def test_writing_breaks_off_without_a_trace_when_the_peer_does(node, monkeypatch):
+    monkeypatch.setattr(coming, "LARGEST_HELD", 100)
     with RawPeer(node.port) as peer:
         peer.associate()
         peer.send(pdu(P_DATA, value(1, 3, store_command())), pdu(P_DATA, value(1, 0, bytes(5000))))

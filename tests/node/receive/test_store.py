@@ -13,7 +13,7 @@ from sqlalchemy import Engine, delete, select
 from sqlalchemy.orm import Session
 
 from node.files import DataFolder
-from node.receive import store as storing
+from node.receive import incoming as coming
 from node.receive.record import Arrival, Ledger
 from node.receive.store import OUT_OF_RESOURCES, SUCCESS, Store
 from node.settings import Settings
@@ -92,7 +92,7 @@ def test_a_quiet_journal_is_emptied(engine, data, store):
 
 
 def test_a_large_instance_goes_to_the_disk_on_its_own(engine, data, store, monkeypatch):
-    monkeypatch.setattr(storing, "LARGEST", 1000)
+    monkeypatch.setattr(coming, "LARGEST_HELD", 1000)
     assert keep(store, mr_slice("t1", 1)) == SUCCESS
     assert len(rows(engine)) == 1, "its row was waited for"
     assert list(store._journal.left()) == []

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import MRImageStorage, Verification
 from sqlalchemy import select
 
 from node.checks import check_receiver
+from node.receive import incoming as coming
 from node.receive.tls import server_context, valid_until
 from node.settings import ConfigurationError, ReceiverTlsSettings, load_settings
 from node.tables import Instance
@@ -346,7 +347,8 @@ def test_certificates_of_callers_may_be_left_out_where_configured(start_receiver
         raise ConnectionError
 
 
-def test_a_sender_that_vanishes_leaves_nothing(node, certificates):
+def test_a_sender_that_vanishes_leaves_nothing(node, certificates, monkeypatch):
+    monkeypatch.setattr(coming, "LARGEST_HELD", 100)
     content, uid = data(77)
     with RawPeer(node.port, tls=certificates.client()) as peer:
         peer.associate()
