@@ -13,7 +13,7 @@ from node.cohort import prepared, received, simulated
 from node.cohort_subject import Preparing
 from node.database import open_database, ready
 from node.states import State
-from node.tables import Series, Study
+from node.tables import QualityCheck, Series, Study
 from preprocessing.normalise import IntensityScale
 from preprocessing.prepare import CHANNELS
 from preprocessing.study import PreparedStudy
@@ -52,6 +52,24 @@ def test_a_study_lacks_what_the_cohort_needs_and_nobody_is_named(settings):
     }
     assert found["study_aaaa"].patient == found["study_bbbb"].patient != found["study_cccc"].patient
     assert "DOE" not in "".join(one.patient + one.anatomy + one.name for one in found.values())
+
+
+def test_what_quality_control_rejected_stays_out_unless_a_person_took_it(settings):
+    engine = open_database(settings)
+    ready(engine)
+    every = ("t1", "flair", "dwi", "low_dose", "full_dose")
+    with Session(engine) as session, session.begin():
+        for key, who in (("aaaa", ""), ("bbbb", "a physicist")):
+            row = study(key, key, every, inputs_digest=key)
+            session.add(row)
+            session.flush()
+            session.add(QualityCheck(
+                study_id=row.id, run=1, inputs_digest=key, verdict="reject", reasons=["ghosting of t1: 9.0"],
+                warnings=[], measures=[], accepted_by=who,
+            ))  # fmt: skip
+    found = {one.name: one for one in received(settings, engine, Preparing.of(settings, CHANNELS, lambda *_: None))}
+    assert found["study_aaaa"].lacks == ("quality control rejected it: ghosting of t1: 9.0",)
+    assert found["study_bbbb"].lacks == ()
 
 
 @pytest.fixture
