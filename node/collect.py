@@ -21,6 +21,7 @@ from node.complete import (
     different_patient_ids,
     hold_reasons,
     missing_roles,
+    not_arrived,
     patient_ids,
     unusable,
 )
@@ -30,6 +31,7 @@ from node.files import DataFolder
 from node.header.instance import HeaderError, InstanceHeader, scan
 from node.inputs import changed_roles, freeze
 from node.inquire import Answer, Inquirer
+from node.performed import is_everything_here, performed
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.routing.decide import Route
@@ -148,12 +150,13 @@ class Collector:
         completeness = self._settings.completeness
         quiet = (now() - study.last_received).total_seconds()
         said_so = completeness.on_association_close and self._associations.is_finished(study.key)
+        everything = is_everything_here(session, study, self._settings)
         # Late instances have shown that a release was not the end: only quiet can tell from now on.
-        settled = (said_so and study.run == 0) or quiet >= completeness.quiet_seconds
+        settled = everything or (said_so and study.run == 0) or quiet >= completeness.quiet_seconds
         gave_up = quiet >= completeness.give_up_seconds
         if settled and not gave_up and not study.held and self._more_is_coming(study):
             return
-        complete = not study.missing and settled and (gave_up or not study.missing_optional)
+        complete = not study.missing and settled and (gave_up or everything or not study.missing_optional)
         if not complete and not (study.held and settled) and not (study.missing and gave_up):
             return
         route = route_for(study, study_facts(study), self._settings.rule)
@@ -166,7 +169,6 @@ class Collector:
             enqueue(session, study, self._starter, route, Trigger.COMPLETE, why)
         else:
             move(session, study, Trigger.GAVE_UP_WAITING, "; ".join(study.missing))
-
 
     def _more_is_coming(self, study: Study) -> bool:
         """Whether a source holds more of the study than has arrived, or is just being asked."""
@@ -191,8 +193,16 @@ def judge(session: Session, study: Study, settings: Settings) -> None:
             series.role, series.because = decision.role, decision.because
     _note_patient(session, study, facts)
     study.held = [*hold_reasons(facts), *unusable(decisions, facts)]
-    study.missing = [*different_names(facts), *missing_roles(decisions, facts, settings.completeness.required)]
-    study.missing_optional = list(missing_roles(decisions, facts, settings.completeness.optional))
+    completeness = settings.completeness
+    made = performed(session, study, settings)
+    study.missing = [
+        *different_names(facts), *missing_roles(decisions, facts, completeness.required),
+        *not_arrived(decisions, facts, completeness.required, made),
+    ]  # fmt: skip
+    study.missing_optional = [
+        *missing_roles(decisions, facts, completeness.optional),
+        *not_arrived(decisions, facts, completeness.optional, made),
+    ]
 
 
 def _note_patient(session: Session, study: Study, facts: Sequence[SeriesFacts]) -> None:

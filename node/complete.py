@@ -6,7 +6,7 @@ Pure functions over headers: no database, no clock. When to give up is for the c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from node.gaps import gaps, slice_number
 from node.header.frames import Stack
@@ -56,6 +56,27 @@ def missing_roles(
             continue
         missing += [f"{role} ({found.name}): {lack}" for lack in missing_slices(found)]
     return tuple(missing)
+
+
+def not_arrived(
+    decisions: Mapping[str, RoleDecision], facts: Iterable[SeriesFacts], roles: Collection[Role],
+    performed: Mapping[str, Collection[str]],
+) -> tuple[str, ...]:
+    """What the modality has made of the series of these roles and has not arrived; ``performed`` holds SOP Instance
+    UIDs by Series Instance UID (node.mpps). For "adc" the DWI series counts too.
+    """
+    wanted = {*roles, Role.DWI} if Role.ADC in roles else {*roles}
+    lacks: list[str] = []
+    for series in facts:
+        role = decisions[series.uid].role if series.uid in decisions else None
+        made = set(performed.get(series.uid, ()))
+        absent = made - {header.sop_instance_uid for header in series.headers}
+        if role in wanted and absent:
+            lacks.append(
+                f"{role} ({series.name}): {len(absent)} of {len(made)} instances that the modality says it has made "
+                "have not arrived (MPPS)"
+            )
+    return tuple(lacks)
 
 
 _NOT_FOUND = {

@@ -222,6 +222,25 @@ class Pull(Table):
     ended: Mapped[datetime | None]
 
 
+class ProcedureStep(Table):
+    """A Modality Performed Procedure Step, as far as it is of one study (node.mpps). ``performed``: the SOP Class UIDs
+    of what was made, by SOP Instance UID, by Series Instance UID. ``reason``: why it was discontinued."""
+
+    __tablename__ = "procedure_steps"
+    __table_args__ = (UniqueConstraint("sop_instance_uid", "study_instance_uid"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sop_instance_uid: Mapped[str]
+    study_instance_uid: Mapped[str] = mapped_column(index=True)
+    status: Mapped[str]
+    reason: Mapped[str] = mapped_column(default="")
+    sender: Mapped[str]
+    station: Mapped[str]
+    performed: Mapped[dict[str, Any]]
+    begun: Mapped[datetime] = mapped_column(default=now)
+    updated: Mapped[datetime] = mapped_column(default=now)
+
+
 class RouteRow(Table):
     """What the rules said of a study before a run, or instead of one (node.routing); the newest of a run holds."""
 

@@ -21,6 +21,7 @@ class CompletenessSettings(Table):
     give_up_seconds: Seconds
     on_association_close: bool
     late_instances: Literal["process", "note"]
+    procedure_steps: bool
 
     @field_validator("required", "optional")
     @classmethod
