@@ -1,4 +1,4 @@
-"""What many tests need: a configuration on free ports, and a small MR slice."""
+"""What many tests need: a configuration on free ports, a peer program, one simulated patient and study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from node.settings import Settings, load_settings
+from simulator.lesions import Condition
+from simulator.scanner import Layout, Scanner
+from simulator.study import StudyFiles, write_study
+from simulator.subject import Subject, SubjectSettings, simulate_subject
 
+# Thick partitions make a third of the files; nothing else differs.
+SCANNER = Scanner(layout=Layout.MOSAIC, scanner_adc=True, t1_slice_mm=3.6)
 ROOT = Path(__file__).parents[1]
 
 
@@ -69,3 +75,15 @@ def require(program: str) -> str:
     if found is None:
         pytest.fail(f"{program} is missing: apt-get install orthanc orthanc-dicomweb dcmtk dicom3tools")
     return found
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Subject:
+    """A patient with a glioblastoma, on the phantom that needs no files: simulating it takes half a minute."""
+    return simulate_subject(7, settings=SubjectSettings(condition=Condition.GLIOBLASTOMA))
+
+
+@pytest.fixture(scope="session")
+def phantom_study(phantom: Subject, tmp_path_factory: pytest.TempPathFactory) -> StudyFiles:
+    """That patient on a Siemens scanner with mosaics and an ADC map. For reading only: all tests share it."""
+    return write_study(phantom, tmp_path_factory.mktemp("study"), SCANNER)

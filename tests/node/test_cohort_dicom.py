@@ -11,18 +11,13 @@ from node.cohort_dicom import from_dicom
 from node.cohort_lesions import enhancing_lesions
 from node.cohort_subject import Preparing
 from preprocessing.role import Role
-from simulator.lesions import Condition
-from simulator.scanner import Layout, Scanner
-from simulator.study import write_study
-from simulator.subject import SubjectSettings, simulate_subject
 
 PAIR = (Role.T1, Role.LOW_DOSE)
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    subject = simulate_subject(7, settings=SubjectSettings(condition=Condition.GLIOBLASTOMA))
-    return write_study(subject, tmp_path_factory.mktemp("study"), Scanner(layout=Layout.MOSAIC)).folder
+@pytest.fixture
+def study(phantom_study):
+    return phantom_study.folder
 
 
 def sessions(settings, folder, roles=PAIR):
