@@ -1,8 +1,9 @@
 """Receiving: from a connection to an instance that is on disk, fsynced, and has its row.
 
 The path of an instance: server (a connection, with tls) → admission (may it? is it one of the users?) → fast_lane and
-pdu_stream (PDUs) → command (which request) → incoming (its file) → header_scan (what it is) → store (instance or
-quarantine) → group_commit and record (its row) → the answer.
+pdu_stream (PDUs) → command (which request) → incoming (its bytes) → header_scan (what it is) → store (instance or
+quarantine) → journal and group_commit (durable) → the answer; then clerk and record (its file and its row), or, after
+a crash, recover.
 """
 
 from node.receive.receiver import STORAGE_CLASSES, Receiver

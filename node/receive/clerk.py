@@ -7,7 +7,6 @@ Instances that went to the disk on their own wait for their row, as the end of a
 from __future__ import annotations
 
 import errno
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,8 +16,6 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from node.receive.journal import Journal, Segment
 from node.receive.record import Arrival
-
-log = logging.getLogger(__name__)
 
 _GATHER_SECONDS = 0.05  # while nobody waits: a transaction for each instance would cost more than the instances
 _QUIET_SECONDS = 2.0  # then the journal is emptied
@@ -40,7 +37,8 @@ class _Entry:
 class Clerk:
     """``write_file`` writes the file of an arrival, not yet durable; ``write_rows`` makes the rows of a batch durable;
     both raise what keeps them from it. ``refused`` is told of an acknowledged instance whose row cannot be written
-    though the database works. ``tidy`` frees what it can of the journal, at quiet times (True) all of it."""
+    though the database works. ``tidy`` frees what it can of the journal, at quiet times (True) all of it, without
+    being waited for."""
 
     def __init__(
         self, write_file: Callable[[Arrival, bytes | bytearray], None],
@@ -105,12 +103,8 @@ class Clerk:
             left = self._record(self._in_hand)
             with self._changed:
                 self._in_hand = left
-            if left:
-                continue
-            try:
+            if not left:
                 self._tidy(quiet)
-            except OSError as error:
-                log.error("the journal cannot be tidied: %s", error)
         waited_for = [entry for entry in self._in_hand if entry.segment is None]
         self._finish(waited_for, OSError(errno.ESHUTDOWN, "the node is stopping"))
 

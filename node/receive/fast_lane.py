@@ -1,9 +1,9 @@
-"""The fast lane: an association served by one thread, the data of its C-STOREs going straight from socket to file.
+"""The fast lane: an association served by one thread, which reads the data of its C-STOREs straight from the socket.
 
 pynetdicom's upper layer state machine, negotiation and services do everything else; its own reader, which runs in a
 second thread, passes every PDU through queues and collects whole data sets in memory, is not started. This thread reads
 the PDUs and hands them over one by one. P-DATA of a C-STORE request never gets there: each fragment goes to the
-instance's file as it comes.
+instance's ``Incoming`` as it comes.
 
 This touches pynetdicom's inside (``DULServiceProvider``, ``Association.run_reactor``) and belongs to version 3.0.4, to
 which it is pinned. ``receiver.fast_lane = false`` leaves all of it to pynetdicom; tests/node/receive/test_fast_lane.py

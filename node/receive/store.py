@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +33,7 @@ OUT_OF_RESOURCES = 0xA700
 DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
-_SYNCS_AT_ONCE = 16
+_SYNCS_AT_ONCE = 4
 _HEAD = 1 << 20  # as much of a broken data set is looked through for the study that it claims
 
 
@@ -58,7 +58,9 @@ class Store:
         self._data = data
         self._minimum_free = minimum_free_bytes
         self._folders = Folders(data.root)
-        self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE, "fsync")
+        self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE + 1, "fsync")
+        self._tidying: Future[None] = Future()
+        self._tidying.set_result(None)
         self._folders.make(data.incoming)
         for left_over in data.incoming.iterdir():  # by a crash; it was not acknowledged, or has its name
             left_over.unlink()
@@ -147,10 +149,18 @@ class Store:
         temporary.replace(path)
 
     def _tidy(self, quiet: bool) -> None:
-        self._journal.tidy(self._settle_files, current_too=quiet)
+        """Free what can be freed of the journal, beside everything else."""
+        if self._tidying.done():
+            self._tidying = self._syncs.submit(self._tidy_now, quiet)
+
+    def _tidy_now(self, quiet: bool) -> None:
+        try:
+            self._journal.tidy(self._settle_files, current_too=quiet)
+        except OSError as error:
+            log.error("the journal cannot be tidied: %s", error)
 
     def _settle_files(self, paths: Sequence[Path]) -> None:
-        list(self._syncs.map(_sync_file, paths))
+        list(self._syncs.map(_sync_files, [paths[first::_SYNCS_AT_ONCE] for first in range(_SYNCS_AT_ONCE)]))
         list(self._syncs.map(self._folders.sync, {path.parent for path in paths}))
 
     def _refused(self, arrival: Arrival, error: Exception) -> None:
@@ -183,15 +193,16 @@ class Store:
                 session.add(row)
 
 
-def _sync_file(path: Path) -> None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return  # the study was removed meanwhile
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _sync_files(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # the study was removed meanwhile
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _claimed_study(incoming: Incoming) -> str:
