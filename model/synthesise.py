@@ -25,7 +25,7 @@ from model.intensity import line_to_t1, on_t1_scale
 from model.network import SynthesisNetwork
 from model.sampling import SPATIAL_AXES
 from model.store import Model
-from preprocessing.processor import multiplies_bf16
+from preprocessing.processor import freed_pages_kept, multiplies_bf16
 from preprocessing.volume import Role
 
 FloatArray = NDArray[np.float32]
@@ -89,7 +89,7 @@ def average_flips(
     device = next(network.parameters()).device
     volume = torch.from_numpy(np.ascontiguousarray(inputs, dtype=np.float32)).to(device)[None]
     answers = []
-    with torch.inference_mode():
+    with freed_pages_kept(), torch.inference_mode():
         answer_flipped: Callable[[Sequence[int]], Tensor]
         if brain is not None and device.type == "cpu" and isinstance(network, SynthesisNetwork):
             answer_flipped = FastPass(network, volume, brain, torch.bfloat16 if half_precision else torch.float32)
