@@ -61,7 +61,7 @@ class Segment:
 
 
 class Journal:
-    """Appended to from many threads, tidied by one."""
+    """For many threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -69,6 +69,7 @@ class Journal:
         self._full: list[Segment] = []
         self._current: Segment | None = None
         self._changed = threading.Condition()
+        self._tidying = threading.Lock()
         self._syncs = GroupCommit(_sync)
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -113,19 +114,22 @@ class Journal:
         ``current_too``: also the one that is written to, which is of use where nothing comes. Raises OSError; the next
         call tries again.
         """
+        with self._tidying:
+            for segment in self._settled(current_too):
+                settle_files(segment.files)
+                segment.forget()
+                segment.begin()
+                with self._changed:
+                    self._full.remove(segment)
+                    self._free.append(segment)
+                    self._changed.notify_all()
+
+    def _settled(self, current_too: bool) -> list[Segment]:
         with self._changed:
             if current_too and self._current is not None and self._current.position > _PAGE:
                 self._full.append(self._current)
                 self._current = None
-            done = [segment for segment in self._full if not segment.unsettled]
-        for segment in done:
-            settle_files(segment.files)
-            segment.forget()
-            segment.begin()
-            with self._changed:
-                self._full.remove(segment)
-                self._free.append(segment)
-                self._changed.notify_all()
+            return [segment for segment in self._full if not segment.unsettled]
 
     def _reserve(self, size: int) -> tuple[Segment, int]:
         pages = -(-size // _PAGE) * _PAGE

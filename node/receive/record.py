@@ -43,7 +43,7 @@ class _Place:
 
 
 class Ledger:
-    """Commits the rows of batches of arrivals, whose files are durable already. For one thread at a time.
+    """Commits the rows of batches of arrivals, that are durable already. For one thread at a time.
 
     It keeps its connection, and speaks to the driver itself where every instance passes: SQLAlchemy's care for a
     statement costs more than SQLite's work on it.

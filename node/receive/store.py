@@ -34,6 +34,7 @@ DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 _SYNCS_AT_ONCE = 4
+_CLOSING_SECONDS = 5.0
 _HEAD = 1 << 20  # as much of a broken data set is looked through for the study that it claims
 
 
@@ -102,8 +103,12 @@ class Store:
         return self._clerk.problem
 
     def close(self) -> None:
-        """Keep nothing more. What has no row yet gets it when the next store is opened."""
+        """Keep nothing more. What cannot get its file and row now gets them when the next store is opened."""
+        settled = self._clerk.settle(_CLOSING_SECONDS)
         self._clerk.close()
+        if settled:
+            self._tidying.result()
+            self._tidy_now(quiet=True)
 
     def _check_space(self) -> None:
         disk = os.statvfs(self._data.root)

@@ -75,9 +75,17 @@ def test_what_has_its_row_already_is_not_recorded_twice(engine, data):
     before = Store(engine, data, 0)
     assert keep(before, mr_slice("t1", 1)) == SUCCESS
     assert before.settle(20)
-    before.close()
-    Store(engine, data, 0).close()
+    assert len(list(before._journal.left())) == 1
+    Store(engine, data, 0).close()  # as if the other had been killed
     assert [row.version for row in rows(engine)] == [1]
+
+
+def test_an_orderly_end_leaves_an_empty_journal(engine, data):
+    store = Store(engine, data, 0)
+    assert keep(store, mr_slice("t1", 1)) == SUCCESS
+    store.close()
+    assert len(rows(engine)) == 1
+    assert list(store._journal.left()) == []
 
 
 def test_a_quiet_journal_is_emptied(engine, data, store):
