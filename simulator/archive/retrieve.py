@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 
 from simulator.archive.index import StoredInstance
-from simulator.archive.send import Peer, contexts_for
+from simulator.archive.send import Peer, Responses, contexts_for
 
 _SUCCESS, _PENDING, _CANCEL = 0x0000, 0xFF00, 0xFE00
 
@@ -24,6 +24,7 @@ class RetrieveEntity(AE):  # type: ignore[misc]  # pynetdicom has no types
     def associate(self, *address: Any, feigned: Collection[str] = (), **options: Any) -> Any:
         """As of any AE; instances whose SOP Instance UID is among ``feigned`` succeed without being sent."""
         association = super().associate(*address, **options)
+        association.dimse.msg_queue = Responses()
         send = association.send_c_store
 
         def send_or_feign(dataset: Dataset, **how: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from queue import Empty, Queue
+from typing import Any
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
@@ -41,6 +43,19 @@ class SendResult:
     failed: dict[str, str]
 
 
+class Responses(Queue[Any]):
+    """What an association that only sends has received: nobody but the one that waits for a response gets it.
+
+    pynetdicom 3.0.4 lets its reactor take one now and then ("Received unexpected … service message").
+    """
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """The reactor asks without blocking. Raises queue.Empty."""
+        if not block:
+            raise Empty
+        return super().get(block, timeout)
+
+
 def send(
     instances: Sequence[StoredInstance], peer: Peer, calling_ae_title: str, per_association: int = 0
 ) -> SendResult:
@@ -63,6 +78,7 @@ def _send_over_one(waiting: Sequence[StoredInstance], peer: Peer, calling_ae_tit
     entity = AE(calling_ae_title)
     entity.connection_timeout = _CONNECTION_SECONDS
     association = entity.associate(peer.host, peer.port, contexts_for(waiting), ae_title=peer.ae_title)
+    association.dimse.msg_queue = Responses()
     sent: list[str] = []
     failed: dict[str, str] = {}
     lost = None if association.is_established else "no association"
