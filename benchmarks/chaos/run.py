@@ -89,7 +89,7 @@ def _configure(plan: Plan, folder: Path, data: Path) -> Path:
     senders = [_ae_title(number) for number in range(plan.senders)]
     return write_config(
         folder, data=f'"{data}/var"', calling_ae_titles=[*senders, "PACS"], minimum_free_gb=0.0,
-        required='["t1", "low_dose"]', quiet_seconds=20.0, threads=1, recovery_attempts=10,
+        required='["t1", "low_dose"]', quiet_seconds=20.0, threads=1, recovery_attempts=100,
         model__folder=f'"{folder / "model"}"', delivery__first_retry_seconds=2.0,
         delivery__longest_retry_seconds=15.0, commitment_timeout_seconds=60.0,
     )  # fmt: skip
