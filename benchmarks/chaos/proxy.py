@@ -28,7 +28,7 @@ class Cut(StrEnum):
 
 
 @dataclass
-class _Fate:
+class Fate:
     """What becomes of one connection: reset at ``left`` more bytes (or whole PDUs) of its direction, or never."""
 
     cut: Cut | None
@@ -114,16 +114,16 @@ class ResettingProxy:
         if fate.cut is not None and fate.is_over:
             self.resets[fate.cut] += 1
 
-    def _draw(self) -> _Fate:
+    def _draw(self) -> Fate:
         """Bytes over several orders of magnitude, so that the first association request is hit, and the last slice."""
         if self._rng.random() >= self._share:
-            return _Fate(None, 0)
+            return Fate(None, 0)
         cut = self._rng.choice(list(Cut))
         largest = {Cut.INSIDE: 2e6, Cut.BETWEEN: 150, Cut.ANSWER: 2e4}[cut]
-        return _Fate(cut, max(1, round(largest ** self._rng.random())))
+        return Fate(cut, max(1, round(largest ** self._rng.random())))
 
     async def _pump(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, fate: _Fate, from_caller: bool
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, fate: Fate, from_caller: bool
     ) -> None:
         while data := await source.read(_CHUNK):
             target.write(data[: fate.passes(data, from_caller)])

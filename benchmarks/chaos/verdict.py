@@ -37,7 +37,7 @@ def judge(
     ended = _deliveries(engine)
     wrong = [
         *_not_sent(studies, acknowledged),
-        *_lost(acknowledged, data, engine),
+        *lost(acknowledged, data, engine),
         *_states(studies, engine),
         *_results(studies, engine),
         *_at_the_pacs(studies, data, engine, pacs),
@@ -62,7 +62,7 @@ def _not_sent(studies: Sequence[ChaosStudy], acknowledged: Mapping[Path, str]) -
             yield f"{study.study_instance_uid}: {lacking} of {len(study.files)} instances were never answered success"
 
 
-def _lost(acknowledged: Mapping[Path, str], data: Path, engine: Engine) -> Iterator[str]:
+def lost(acknowledged: Mapping[Path, str], data: Path, engine: Engine) -> Iterator[str]:
     """Every acknowledged instance has one current row, whose file holds the very bytes that were sent."""
     with Session(engine) as session:
         rows = session.execute(select(Instance.sop_instance_uid, Instance.path, Instance.current)).all()
