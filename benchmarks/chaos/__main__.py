@@ -39,8 +39,9 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=Plan.limit_minutes, help="minutes after which it is judged")
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs, which is kept")
     given = parser.parse_args()
+    complete = given.studies if given.complete is None else given.complete
     plan = replace(
-        Plan(given.seed, given.studies, given.complete or given.studies, given.senders, given.kills),
+        Plan(given.seed, given.studies, complete, given.senders, given.kills),
         minutes=given.minutes, limit_minutes=given.limit,
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as temporary:
