@@ -117,8 +117,12 @@ class Folders:
         try:
             _sync_folder(folder)
         except OSError:
-            self._durable.discard(folder)
+            self.forget(folder)
             raise
+
+    def forget(self, folder: Path) -> None:
+        """It is gone."""
+        self._durable.discard(folder)
 
 
 _REMEMBERED_FOLDERS = 10_000

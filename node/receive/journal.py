@@ -39,12 +39,18 @@ _RECORD = struct.Struct(f"<8s{_GENERATION}sIIQ32s")
 
 
 class Segment:
-    """One file of the journal. ``unsettled``: records in it that are being written or have no row yet."""
+    """One file of the journal. ``unsettled``: records in it that are being written or have no row yet. Raises OSError;
+    then there is no file."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        self.begin()
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            self.begin()
+            _sync_folder(path.parent)
+        except OSError:
+            os.close(self.descriptor)
+            path.unlink()
+            raise
 
     def begin(self) -> None:
         """A new generation, from the start. It is on the disk with the first record at the latest. Raises OSError."""
@@ -61,7 +67,7 @@ class Segment:
 
 
 class Journal:
-    """For many threads."""
+    """For many threads. ``folder`` is there, and durably so."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -71,7 +77,6 @@ class Journal:
         self._changed = threading.Condition()
         self._tidying = threading.Lock()
         self._syncs = GroupCommit(_sync)
-        folder.mkdir(parents=True, exist_ok=True)
 
     def left(self) -> Iterator[Record]:
         """What an earlier process left here, to be read before anything is appended."""
@@ -146,9 +151,7 @@ class Journal:
 
     def _next(self) -> Segment:
         if not self._free and len(self._full) < _SEGMENTS:
-            segment = Segment(self._folder / uuid.uuid4().hex)
-            _sync_folder(self._folder)
-            return segment
+            return Segment(self._folder / uuid.uuid4().hex)
         if not self._changed.wait_for(lambda: self._free or self._current, _WAIT_SECONDS):
             raise OSError(errno.ENOSPC, "the journal is full: files or rows cannot be written")
         return self._current or self._free.pop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ class Store:
         self._folders.make(data.incoming)
         for left_over in data.incoming.iterdir():  # by a crash; it was not acknowledged, or has its name
             left_over.unlink()
+        self._folders.make(data.journal)
         self._journal = Journal(data.journal)
         ledger = Ledger(engine)
         recover(self._journal, ledger, data)
@@ -151,7 +153,12 @@ class Store:
         path = self._data.root / arrival.path
         temporary = self._data.incoming / path.name
         temporary.write_bytes(file)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except FileNotFoundError:  # somebody has just removed the study's folder
+            self._folders.forget(path.parent)
+            self._folders.make(path.parent)
+            temporary.replace(path)
 
     def _tidy(self, quiet: bool) -> None:
         """Free what can be freed of the journal, beside everything else."""
@@ -166,7 +173,9 @@ class Store:
 
     def _settle_files(self, paths: Sequence[Path]) -> None:
         list(self._syncs.map(_sync_files, [paths[first::_SYNCS_AT_ONCE] for first in range(_SYNCS_AT_ONCE)]))
-        list(self._syncs.map(self._folders.sync, {path.parent for path in paths}))
+        for folder in {path.parent for path in paths}:
+            with contextlib.suppress(FileNotFoundError):  # the study was removed meanwhile
+                self._folders.sync(folder)
 
     def _refused(self, arrival: Arrival, error: Exception) -> None:
         """Acknowledged, and yet its row cannot be written: it stays where it is, and a person has to look."""

@@ -21,6 +21,11 @@ def append(journal: Journal, note: bytes, content: bytes) -> Segment:
     return journal.append(note, HEAD + content, len(HEAD), Path(f"final {note!r}"))
 
 
+def opened(folder: Path) -> Journal:
+    folder.mkdir(exist_ok=True)
+    return Journal(folder)
+
+
 def held(journal: Journal) -> list[tuple[bytes, bytes]]:
     return [(record.note, record.content) for record in journal.left()]
 
@@ -34,21 +39,21 @@ def only_segment(folder: Path) -> Path:
 @given(st.lists(st.tuples(st.binary(max_size=200), st.binary(min_size=1, max_size=20_000)), max_size=8))
 def test_what_is_appended_is_found_again_in_order(tmp_path_factory, items):
     folder = tmp_path_factory.mktemp("journal")
-    journal = Journal(folder / "j")
+    journal = opened(folder / "j")
     for note, content in items:
         append(journal, note, content)
-    assert held(Journal(folder / "j")) == items
+    assert held(opened(folder / "j")) == items
 
 
 def test_the_file_is_kept_with_its_head(tmp_path):
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
     append(journal, b"note", b"data set")
     assert list(journal.left()) == [Record(b"note", HEAD, b"data set")]
 
 
 def test_many_threads_lose_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(journals, "_SEGMENT", 1 << 20)
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
 
     def work(number: int) -> None:
         for count in range(10):
@@ -59,14 +64,14 @@ def test_many_threads_lose_nothing(tmp_path, monkeypatch):
         thread.start()
     for thread in threads:
         thread.join(30)
-    notes = sorted(record.note for record in Journal(tmp_path / "j").left())
+    notes = sorted(record.note for record in opened(tmp_path / "j").left())
     assert notes == sorted(b"%d.%d" % (number, count) for number in range(8) for count in range(10))
 
 
 @pytest.mark.parametrize("spoiled_at", [0, 20, 60, 75, 90])
 def test_a_record_that_is_not_whole_is_left_out_and_costs_the_next_nothing(tmp_path, spoiled_at):
     """Records are written side by side: a later one may be durable, and acknowledged, before an earlier one."""
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
     for note in (b"first", b"second", b"third"):
         append(journal, note, b"x" * 5000)
     path = only_segment(tmp_path / "j")
@@ -78,7 +83,7 @@ def test_a_record_that_is_not_whole_is_left_out_and_costs_the_next_nothing(tmp_p
 
 
 def test_a_segment_that_ends_early_gives_what_is_whole(tmp_path):
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
     for note in (b"first", b"second"):
         append(journal, note, b"x" * 5000)
     path = only_segment(tmp_path / "j")
@@ -87,7 +92,7 @@ def test_a_segment_that_ends_early_gives_what_is_whole(tmp_path):
 
 
 def test_what_is_settled_is_forgotten_and_its_segment_used_again(tmp_path):
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
     settled: list[Path] = []
 
     def settle_files(paths: Sequence[Path]) -> None:
@@ -106,7 +111,7 @@ def test_what_is_settled_is_forgotten_and_its_segment_used_again(tmp_path):
 
 
 def test_files_that_cannot_be_made_durable_keep_their_records(tmp_path):
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
     journal.settle([append(journal, b"note", b"x")])
 
     def broken(_: Sequence[Path]) -> None:
@@ -123,7 +128,7 @@ def test_a_journal_without_room_says_so_until_there_is_some(tmp_path, monkeypatc
     monkeypatch.setattr(journals, "_SEGMENT", 1 << 16)
     monkeypatch.setattr(journals, "_SEGMENTS", 2)
     monkeypatch.setattr(journals, "_WAIT_SECONDS", 0.05)
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
     taken = [append(journal, b"note", bytes(40_000)) for _ in range(2)]
     with pytest.raises(OSError, match="journal is full"):
         append(journal, b"more", bytes(40_000))
@@ -134,7 +139,7 @@ def test_a_journal_without_room_says_so_until_there_is_some(tmp_path, monkeypatc
 
 
 def test_a_disk_that_refuses_is_told(tmp_path, monkeypatch):
-    journal = Journal(tmp_path / "j")
+    journal = opened(tmp_path / "j")
 
     def refuses(_: int) -> None:
         raise OSError(5, "Input/output error")
@@ -147,6 +152,24 @@ def test_a_disk_that_refuses_is_told(tmp_path, monkeypatch):
     journal.settle([segment])
     journal.tidy(lambda _: None, current_too=True)
     assert held(journal) == []
+
+
+def test_a_segment_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
+    journal = opened(tmp_path / "j")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        for _ in range(5):
+            with pytest.raises(OSError, match="No space"):
+                append(journal, b"lost", b"x")
+    assert list((tmp_path / "j").iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    append(journal, b"kept", b"y")
+    assert held(journal) == [(b"kept", b"y")]
 
 
 def test_a_file_that_is_no_segment_holds_nothing(tmp_path):

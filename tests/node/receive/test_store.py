@@ -137,3 +137,13 @@ def test_a_journal_that_cannot_be_written_is_told(engine, data, store, monkeypat
         assert keep(store, mr_slice("t1", 1)) == OUT_OF_RESOURCES
     assert [path for path in (data.root / "studies").rglob("*") if path.is_file()] == []
     assert keep(store, mr_slice("t1", 1)) == SUCCESS
+
+
+def test_a_study_removed_by_hand_holds_up_nobody(engine, data, store):
+    assert keep(store, mr_slice("t1", 1)) == SUCCESS
+    assert store.settle(20)
+    shutil.rmtree(data.root / "studies")
+    assert keep(store, mr_slice("t1", 2)) == SUCCESS
+    assert store.settle(20)
+    assert (data.root / rows(engine)[-1].path).is_file()
+    eventually(lambda: not list(store._journal.left()))
