@@ -54,7 +54,7 @@ class SupervisedNode:
     def main(self) -> int | None:
         """The main process, while it lives."""
         process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        return process.pid if process is not None and process.poll() is None and _lives(process.pid) else None
 
     def kill(self, victim: str) -> str | None:
         """kill -9 of ``main``, of the ``numeric`` process, or of any ``other`` child; which it was, None if none lives.
@@ -67,8 +67,17 @@ class SupervisedNode:
         for process in chosen[:1]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
+                while _lives(process):  # or the next kill might count a second time what is dying
+                    time.sleep(0.01)
                 return victim
         return None
+
+
+def _lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _children(main: int) -> tuple[list[int], list[int]]:
