@@ -79,7 +79,7 @@ def test_nothing_is_lost_or_doubled_while_everything_fails_at_once(glioma: list[
     """The short form of ``python -m benchmarks.chaos``."""
     plan = Plan(
         seed=1, studies=6, complete=2, senders=3, kills=3, minutes=0.4, limit_minutes=12, fills=1,
-        fill_seconds=(4.0, 6.0), locks=1, lock_seconds=(2.0, 4.0), outages=(10.0,), resets=0.4,
+        fill_seconds=(4.0, 6.0), locks=1, lock_seconds=(2.0, 4.0), outages=(10.0,), resets=0.8,
     )  # fmt: skip
     outcome = run_chaos(plan, glioma, tmp_path)
     print(outcome)
