@@ -1,13 +1,22 @@
-"""A real database with the node's tables and the durable engine's, and the starter of work on it."""
+"""A real database with the node's tables and the durable engine's, and the parts of a node that work on it."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
+from node.associations import Associations
+from node.collect import Collector
+from node.commit import Reports
 from node.database import open_database, ready
+from node.deliver import Deliverer
 from node.engine import WorkStarter
+from node.receive import Receiver
 from node.settings import Settings
+from simulator.archive.server import Archive
 
 
 @pytest.fixture
@@ -20,3 +29,33 @@ def engine(settings: Settings) -> Engine:
 @pytest.fixture
 def starter(engine: Engine) -> WorkStarter:
     return WorkStarter(engine)
+
+
+@pytest.fixture
+def associations() -> Associations:
+    return Associations()
+
+
+@pytest.fixture
+def receiver(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Receiver]:
+    receiver = Receiver(settings, engine, associations, on_closed=lambda: None, reports=Reports(settings, engine))
+    receiver.start()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture
+def collector(settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations) -> Collector:
+    return Collector(settings, engine, starter, associations)
+
+
+@pytest.fixture
+def deliverer(settings: Settings, engine: Engine) -> Deliverer:
+    return Deliverer(settings, engine, Reports(settings, engine))
+
+
+@pytest.fixture
+def archive(settings: Settings, tmp_path: Path) -> Iterator[Archive]:
+    """The PACS that results go to."""
+    with Archive("PACS", settings.destination[0].port, tmp_path / "archive") as archive:
+        yield archive

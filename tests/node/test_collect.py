@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from node import actions
-from node.associations import Associations
-from node.collect import Collector
-from node.engine import WorkStarter, workflow_id
+from node.engine import workflow_id
 from node.settings import Settings, load_settings
 from node.states import State, TransitionError
 from node.tables import Instance, Study
@@ -21,16 +18,6 @@ from tests.node.collecting import Association, finish, flair, low_dose, quiet_fo
 @pytest.fixture
 def settings(make_config: ConfigMaker) -> Settings:
     return load_settings(make_config(required='["t1", "low_dose"]', optional='["flair"]'))
-
-
-@pytest.fixture
-def associations() -> Associations:
-    return Associations()
-
-
-@pytest.fixture
-def collector(settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations) -> Collector:
-    return Collector(settings, engine, starter, associations)
 
 
 def test_complete_but_for_an_optional_role_waits_and_then_goes(collector, engine, starter, settings, tmp_path):

@@ -39,11 +39,6 @@ def settings(make_config: ConfigMaker, request: pytest.FixtureRequest) -> Settin
 
 
 @pytest.fixture
-def associations() -> Associations:
-    return Associations()
-
-
-@pytest.fixture
 def look(
     settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations, tmp_path: Path
 ) -> Callable[..., Study]:

@@ -17,10 +17,7 @@ from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.collect import Collector
-from node.commit import Reports
 from node.database import writing
-from node.engine import WorkStarter
-from node.receive import Receiver
 from node.retrieve import CANCELLED, DONE, FAILED, QUEUED, Retriever
 from node.settings import Settings, load_settings
 from node.states import State
@@ -46,24 +43,6 @@ def settings(make_config: ConfigMaker) -> Settings:
             required='["t1", "low_dose"]', complete_studies="true", retrieval__timeout_seconds=3.0, attempts=1,
         )
     )  # fmt: skip
-
-
-@pytest.fixture
-def associations() -> Associations:
-    return Associations()
-
-
-@pytest.fixture
-def collector(settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations) -> Collector:
-    return Collector(settings, engine, starter, associations)
-
-
-@pytest.fixture
-def receiver(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, associations, on_closed=lambda: None, reports=Reports(settings, engine))
-    receiver.start()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture

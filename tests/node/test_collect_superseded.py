@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 from alembic import command
@@ -13,9 +11,7 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, MetaData, insert, select
 from sqlalchemy.orm import Session
 
-from node.commit import Reports
 from node.database import current_revision, newest_revision, open_database, ready, upgrade, writing
-from node.deliver import Deliverer
 from node.ledger import ARRIVED, QUEUED, SENDING, SENT, SUPERSEDED, mark, supersede
 from node.report import describe_study
 from node.settings import Settings
@@ -38,17 +34,6 @@ def study(engine: Engine) -> int:
         session.add(row)
         session.flush()
         return row.id
-
-
-@pytest.fixture
-def deliverer(settings: Settings, engine: Engine) -> Deliverer:
-    return Deliverer(settings, engine, Reports(settings, engine))
-
-
-@pytest.fixture
-def archive(settings: Settings, tmp_path: Path) -> Iterator[Archive]:
-    with Archive("PACS", settings.destination[0].port, tmp_path / "archive") as archive:
-        yield archive
 
 
 def derive(engine: Engine, settings: Settings, inputs: str, instances: int = 2, weights: str = "w") -> str:

@@ -13,14 +13,12 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from node.commit import Reports
-from node.deliver import GIVEN_UP, Deliverer
+from node.deliver import GIVEN_UP
 from node.ledger import CONFIRMED, QUEUED, SENDING, SENT
 from node.settings import Settings
 from node.states import State
 from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
 from simulator.archive.faults import Faults
-from simulator.archive.server import Archive
 from tests.mr_slices import mr_slice
 
 
@@ -52,17 +50,6 @@ def study(settings: Settings, engine: Engine) -> int:
                 )
             )  # fmt: skip
         return row.id
-
-
-@pytest.fixture
-def deliverer(settings: Settings, engine: Engine) -> Deliverer:
-    return Deliverer(settings, engine, Reports(settings, engine))
-
-
-@pytest.fixture
-def archive(settings: Settings, tmp_path: Path) -> Iterator[Archive]:
-    with Archive("PACS", settings.destination[0].port, tmp_path / "archive") as archive:
-        yield archive
 
 
 def ledger(engine: Engine) -> list[tuple[str, int]]:

@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from node import engine as durable
 from node.collect import enqueue
-from node.commit import Reports
 from node.database import writing
 from node.deliver import Deliverer
 from node.engine import QUEUE_PRIORITY, WorkStarter, workflow_id
@@ -79,11 +78,6 @@ def settings(make_config: ConfigMaker, tmp_path: Path) -> Settings:
     start, end = text.index("[[destination]]"), text.index("# Rules say")
     path.write_text(text[:start] + SHARE.format(tmp_path / "share") + text[end:])
     return load_settings(path)
-
-
-@pytest.fixture
-def deliverer(settings: Settings, engine: Engine) -> Deliverer:
-    return Deliverer(settings, engine, Reports(settings, engine))
 
 
 @pytest.fixture

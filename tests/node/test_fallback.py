@@ -19,8 +19,6 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from node.commit import Reports
-from node.deliver import Deliverer
 from node.fallback import choose_kind, first_state, kinds_for, kinds_to_make
 from node.ledger import NOT_TAKEN, QUEUED, SENT, SPARE
 from node.report import describe_study
@@ -73,11 +71,6 @@ def study(settings: Settings, engine: Engine) -> int:
                 )
             )
         return row.id
-
-
-@pytest.fixture
-def deliverer(settings: Settings, engine: Engine) -> Deliverer:
-    return Deliverer(settings, engine, Reports(settings, engine))
 
 
 def ledger(engine: Engine) -> dict[str, str]:

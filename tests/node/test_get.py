@@ -41,11 +41,6 @@ Held = Callable[[], dict[str, Path]]
 
 
 @pytest.fixture
-def associations() -> Associations:
-    return Associations()
-
-
-@pytest.fixture
 def store(settings: Settings, engine: Engine) -> Iterator[Store]:
     store = Store(engine, DataFolder(settings.node.data), 0)
     yield store

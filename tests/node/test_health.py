@@ -11,10 +11,8 @@ from http.client import HTTPConnection
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
-from node.associations import Associations
-from node.commit import Reports
 from node.health import HealthCheck, HealthServer
 from node.receive import Receiver
 from node.settings import Settings, load_settings
@@ -29,14 +27,6 @@ from tests.waiting import eventually
 @pytest.fixture
 def settings(make_config: ConfigMaker) -> Settings:
     return load_settings(make_config(health__port=free_port()))
-
-
-@pytest.fixture
-def receiver(settings: Settings, engine: Engine) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, Associations(), lambda: None, Reports(settings, engine))
-    receiver.start()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture

@@ -13,10 +13,7 @@ from pynetdicom.sop_class import ModalityPerformedProcedureStep
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from node.associations import Associations
 from node.collect import Collector
-from node.commit import Reports
-from node.engine import WorkStarter
 from node.mpps import COMPLETED, DISCONTINUED, IN_PROGRESS
 from node.performed import is_everything_here, performed
 from node.receive import Receiver
@@ -33,14 +30,6 @@ STEP = generate_uid(entropy_srcs=["a step"])
 @pytest.fixture
 def settings(make_config: ConfigMaker) -> Settings:
     return load_settings(make_config(required='["t1", "low_dose"]', optional='["flair"]'))
-
-
-@pytest.fixture
-def receiver(settings: Settings, engine: Engine) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine))
-    receiver.start()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture
@@ -159,16 +148,6 @@ def test_two_steps_count_together_and_only_what_this_node_takes(modality, engine
 
 
 # What the collector makes of it
-
-
-@pytest.fixture
-def associations() -> Associations:
-    return Associations()
-
-
-@pytest.fixture
-def collector(settings: Settings, engine: Engine, starter: WorkStarter, associations: Associations) -> Collector:
-    return Collector(settings, engine, starter, associations)
 
 
 def test_what_was_made_and_has_not_arrived_is_waited_for(collector, associations, modality, engine, tmp_path):

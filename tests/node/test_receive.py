@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -20,29 +20,14 @@ from pynetdicom.dsutils import encode
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from node.associations import Associations
-from node.commit import Reports
 from node.files import safe_name
-from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, Receiver
+from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES
 from node.receive.journal import Journal, Segment
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Study
 from tests.mr_slices import STUDY, mr_slice
 from tests.node.receive.raw_peer import ASSOCIATE_RJ, RawPeer, associate_request
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def associations() -> Associations:
-    return Associations()
-
-
-@pytest.fixture
-def receiver(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, associations, on_closed=lambda: None, reports=Reports(settings, engine))
-    receiver.start()
-    yield receiver
-    receiver.stop()
 
 
 def associate(settings: Settings, calling: str = "PACS", called: str = "QUARTERDOSE", *syntaxes: str) -> Association:

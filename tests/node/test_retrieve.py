@@ -21,7 +21,6 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
-from node.commit import Reports
 from node.database import writing
 from node.deliver import peer_of
 from node.engine import WorkStarter
@@ -37,20 +36,14 @@ from simulator.archive.server import Archive
 from tests.conftest import ConfigMaker, free_port
 from tests.mr_slices import STUDY, mr_slice
 
+pytestmark = pytest.mark.usefixtures("receiver")
+
 SLICES = [mr_slice(series, number) for series in ("T1", "FLAIR") for number in (1, 2, 3, 4)]
 
 
 @pytest.fixture(params=["c-move", "c-get"])
 def settings(request: pytest.FixtureRequest, make_config: ConfigMaker) -> Settings:
     return load_settings(make_config(source__retrieve=f'"{request.param}"'))
-
-
-@pytest.fixture(autouse=True)
-def receiver(settings: Settings, engine: Engine) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine))
-    receiver.start()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture

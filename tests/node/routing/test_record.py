@@ -9,7 +9,6 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from node import actions
-from node.associations import Associations
 from node.collect import Collector
 from node.commit import Reports
 from node.deliver import Deliverer
@@ -56,11 +55,6 @@ def settings(make_config: ConfigMaker) -> Settings:
     path = make_config(required='["t1", "low_dose"]', optional="[]")
     path.write_text(path.read_text() + RULES)
     return load_settings(path)
-
-
-@pytest.fixture
-def collector(settings: Settings, engine: Engine, starter: WorkStarter) -> Collector:
-    return Collector(settings, engine, starter, Associations())
 
 
 def collected(collector: Collector, engine: Engine, tmp_path: Path, *datasets: object) -> Study:
