@@ -58,7 +58,7 @@ def test_killed_with_signal_9_it_resumes_to_the_same_weights(tmp_path):
 def test_what_is_wrong_is_one_line(tmp_path):
     tiny_cohort(tmp_path / "cohort", 2)
     said = subprocess.run(
-        [COMMAND, "validate", tmp_path / "cohort", "--out", tmp_path, "--role", "t1", "--set", "head=residual"],
+        [COMMAND, "validate", tmp_path / "cohort", "--out", tmp_path, "--role", "t1", "--set", "head=difference"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert said.returncode == 1
