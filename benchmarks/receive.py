@@ -27,7 +27,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -119,29 +118,11 @@ def node(folder: Path, port: int, fast_lane: str = "true") -> list[str]:
     place = next(n for n, line in enumerate(lines) if line.startswith("port ="))
     lines[place] = f"port = {port}"
     config.write_text("\n".join(lines))
-    return [sys.executable, "-m", "benchmarks.receive", "--serve", str(config)]
+    return [sys.executable, "-m", "benchmarks.serve_receiver", str(config)]
 
 
 def stock(folder: Path, port: int) -> list[str]:
     return node(folder, port, "false")
-
-
-def serve(config: Path) -> None:
-    """Our receiver alone, in this process, as the node runs it in a process of its own."""
-    from node.associations import Associations
-    from node.commit import Reports
-    from node.database import open_database, ready
-    from node.receive import Receiver
-    from node.settings import load_settings
-
-    settings = load_settings(config)
-    engine = open_database(settings)
-    ready(engine)
-    receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine))
-    receiver.start()
-    signal.sigwait({signal.SIGTERM})
-    receiver.stop()
-    os._exit(0)
 
 
 @contextlib.contextmanager
@@ -321,10 +302,7 @@ def main() -> None:
     parser.add_argument("--gigabyte", action="store_true", help="one Enhanced MR instance of 1 GB, and the memory")
     parser.add_argument("--nagle", action="store_true", help="DCMTK as Debian ships it")
     parser.add_argument("--folder", type=Path, default=None, help="where to receive; the disk that is measured")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.serve:
-        serve(chosen.serve)
     space = Path(tempfile.mkdtemp(prefix="receive-", dir=chosen.folder))
     try:
         environment = dict(os.environ) if chosen.nagle else without_nagle(space)
