@@ -84,6 +84,7 @@ def _fill(dataset: Dataset) -> None:
         setattr(dataset, keyword, 3)
     for keyword in ("StudyTime", "SeriesTime", "ContentTime"):
         setattr(dataset, keyword, "101010.123")
+    dataset.StudyID, dataset.SeriesNumber = "1", 1  # storescu complains where it cannot invent them
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "12738006", "SCT", "Brain"
     dataset.AnatomicRegionSequence = [code]
@@ -253,7 +254,8 @@ def long_run(
 ) -> None:
     """Print rate and memory after each ``every`` of ``total`` instances: both should stay flat.
 
-    storescu gives every instance a new SOP Instance UID, and now and then a new series and study.
+    storescu gives every instance a new SOP Instance UID, every 50 a new series, and each association a new study. The
+    node's studies are listed at the end.
     """
     with tempfile.TemporaryDirectory(dir=space) as folder, running(name, Path(folder)) as (port, process):
         done = 0
@@ -265,10 +267,19 @@ def long_run(
             done += sent
             rate = sent / (time.perf_counter() - begin)
             print(f"{done:8d} instances: {rate:6.0f}/s, peak {_peak_mb(process):.0f} MB", flush=True)
+        if name in ("node", "stock"):
+            _list_studies(Path(folder) / "config.toml")
+
+
+def _list_studies(config: Path) -> None:
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "node.cli", "studies", "list", "--json", "--config", str(config)]
+    listed = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    print(f"{len(listed)} studies listed in {time.perf_counter() - begin:.1f} s, the start of the command included")
 
 
 def _send_invented(port: int, files: list[Path], associations: int, environment: dict[str, str]) -> None:
-    command = [require("storescu"), "-aec", AE_TITLE, "+IP", "+IS", "+IR", "+II", "127.0.0.1", str(port)]
+    command = [require("storescu"), "-aec", AE_TITLE, "+IR", "50", "127.0.0.1", str(port)]
     shares = [files[n::associations] for n in range(associations)]
     senders = [
         subprocess.Popen([*command, *map(str, share)], stdout=subprocess.DEVNULL, env=environment) for share in shares

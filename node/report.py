@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, selectinload
 
 from node.quality import records
 from node.routing.decide import Route
 from node.routing.record import last_decision
 from node.routing.rules import Priority
-from node.tables import DerivedSeriesRow, QualityCheck, Quarantined, Study
+from node.states import State
+from node.tables import DerivedSeriesRow, Instance, QualityCheck, Quarantined, Series, Study
 
 _CONTROL = dict.fromkeys(range(32)) | dict.fromkeys(range(127, 160))
 
@@ -23,8 +24,20 @@ def plain(text: str) -> str:
     return text.translate(_CONTROL)
 
 
-def summarise_study(study: Study) -> dict[str, Any]:
-    """One line of `studies list`."""
+def study_lines(session: Session, state: State | None = None) -> list[dict[str, Any]]:
+    """The lines of `studies list`, the newest first. Instances are counted by the database: there may be millions."""
+    query = select(Study).order_by(Study.id.desc()).options(selectinload(Study.routes))
+    if state is not None:
+        query = query.where(Study.state == state)
+    counts = (
+        select(Series.study_id, func.count(Instance.id)).join(Instance, Instance.series_id == Series.id)
+        .where(Instance.current).group_by(Series.study_id)
+    )  # fmt: skip
+    instances = dict(session.execute(counts).tuples().all())
+    return [_summary(study, instances.get(study.id, 0)) for study in session.scalars(query)]
+
+
+def _summary(study: Study, instances: int) -> dict[str, Any]:
     return {
         "key": study.key,
         "study_instance_uid": plain(study.study_instance_uid),
@@ -35,7 +48,7 @@ def summarise_study(study: Study) -> dict[str, Any]:
         "reason": plain(study.reason),
         "doing": plain(study.doing),
         "progress": study.progress,
-        "instances": sum(instance.current for series in study.series for instance in series.instances),
+        "instances": instances,
     }
 
 
@@ -43,7 +56,7 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
     """All of `studies show`."""
     quarantined = session.scalars(select(Quarantined).where(Quarantined.claimed_study == study.study_instance_uid))
     return {
-        **summarise_study(study),
+        **_summary(study, sum(instance.current for series in study.series for instance in series.instances)),
         "patient_id": plain(study.patient_id),
         "run": study.run,
         "inputs_digest": study.inputs_digest,

@@ -17,11 +17,11 @@ from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready
 from node.engine import WorkStarter
 from node.quality.verdict import Verdict
-from node.report import describe_quarantined, describe_study, summarise_study
+from node.report import describe_quarantined, describe_study, study_lines
 from node.routing.rules import Priority
 from node.settings import Settings, load_settings
 from node.states import WORKING, State
-from node.tables import Quarantined, Study
+from node.tables import Quarantined
 
 app = typer.Typer(no_args_is_help=True, help="The studies this node has received.")
 Name = Annotated[str, typer.Argument(help="The study's key (its first letters are enough), UID or accession number.")]
@@ -41,10 +41,7 @@ def list_studies(
     """Every study with its state, the newest first."""
     _, engine = _open(config)
     with Session(engine) as session:
-        query = select(Study).order_by(Study.id.desc())
-        if state is not None:
-            query = query.where(Study.state == state)
-        rows = [summarise_study(study) for study in session.scalars(query)]
+        rows = study_lines(session, state)
         held = session.scalars(select(Quarantined)).all()
     if as_json:
         print_json(rows)
