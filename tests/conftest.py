@@ -20,6 +20,7 @@ from simulator.subject import Subject, SubjectSettings, simulate_subject
 # Thick partitions make a third of the files; nothing else differs.
 SCANNER = Scanner(layout=Layout.MOSAIC, scanner_adc=True, t1_slice_mm=3.6)
 ROOT = Path(__file__).parents[1]
+_SYSTEM_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin")
 
 
 def free_port() -> int:
@@ -71,7 +72,8 @@ def settings(make_config: ConfigMaker) -> Settings:
 
 def require(program: str) -> str:
     """The path of a peer program; the test fails, with what to install, when it is missing."""
-    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/usr/local/sbin")
+    # The system's first: an activated environment has a storescu of pynetdicom's, which is not DCMTK's.
+    found = shutil.which(program, path=":".join(_SYSTEM_FOLDERS)) or shutil.which(program)
     if found is None:
         pytest.fail(f"{program} is missing: apt-get install orthanc orthanc-dicomweb dcmtk dicom3tools")
     return found
