@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import requests
 from dicomweb_client.api import DICOMwebClient
@@ -70,6 +71,29 @@ class TimedSession(requests.Session):
         for answer in list(self._answers):
             with suppress(OSError, RuntimeError, ValueError):  # it has ended by itself
                 answer.raw.shutdown()
+
+
+class WebPeer:
+    """A DICOMweb server that is spoken to; a context manager. ``certificate_authority`` is a PEM file, empty: the
+    system's."""
+
+    def __init__(
+        self, url: str, timeout_seconds: float, authorization_file: str = "", certificate_authority: str = ""
+    ) -> None:
+        self._url = url
+        self._authorization_file = authorization_file
+        self._session = TimedSession(timeout_seconds, certificate_authority)
+        self._client = self._session.client(url)
+
+    def __enter__(self) -> Self:
+        if self._authorization_file:
+            self._session.authorize(self._url, self._authorization_file)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
 
 
 def status_of(error: requests.HTTPError) -> str:

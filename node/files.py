@@ -79,9 +79,9 @@ def write_durably(data: bytes, final: Path, incoming: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         for folder in _make_folders(final.parent):
-            _sync_folder(folder)
+            sync(folder)
         temporary.replace(final)
-        _sync_folder(final.parent)
+        sync(final.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -107,7 +107,7 @@ class Folders:
             above = folder
             while above != self._root and above not in self._durable:
                 above = above.parent
-                _sync_folder(above)
+                sync(above)
             if len(self._durable) > _REMEMBERED_FOLDERS:
                 self._durable.clear()
             self._durable.add(folder)
@@ -115,7 +115,7 @@ class Folders:
     def sync(self, folder: Path) -> None:
         """Have the entries of the folder on the disk. Raises OSError; a folder that is gone is made at the next try."""
         try:
-            _sync_folder(folder)
+            sync(folder)
         except OSError:
             self.forget(folder)
             raise
@@ -135,8 +135,9 @@ def _make_folders(folder: Path) -> list[Path]:
     return [path.parent for path in missing]
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Have the bytes of a file, or the entries of a folder, on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

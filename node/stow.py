@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 import requests
 from pydicom import dcmread
 
-from node.dicomweb import TimedSession, status_of, trouble
+from node.dicomweb import WebPeer, status_of, trouble
 from node.sender import NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
 
-class StowSender:
-    """``node.sender.Sender`` for a DICOMweb server; ``certificate_authority`` is a PEM file, empty: the system's."""
-
-    def __init__(
-        self, url: str, timeout_seconds: float, authorization_file: str = "", certificate_authority: str = ""
-    ) -> None:
-        self._url = url
-        self._authorization_file = authorization_file
-        self._session = TimedSession(timeout_seconds, certificate_authority)
-        self._client = self._session.client(url)
-
-    def __enter__(self) -> StowSender:
-        if self._authorization_file:
-            self._session.authorize(self._url, self._authorization_file)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._session.close()
+class StowSender(WebPeer):
+    """``node.sender.Sender`` for a DICOMweb server."""
 
     def takes(self, sop_class_uid: str) -> bool:
         return True  # nothing is negotiated

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from io import BytesIO
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import requests
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 
-from node.dicomweb import TimedSession, status_of, trouble
+from node.dicomweb import WebPeer, status_of, trouble
 from node.receive.store import SUCCESS
 from node.sender import NotOfferedError
 from node.source import InstanceFound, Part, RetrieveError, SeriesFound, Stopped, StoppedError, StudyFound
@@ -28,29 +27,15 @@ _MODALITY, _SERIES_INSTANCES = "00080060", "00201209"
 _Row = dict[str, Any]
 
 
-class QidoSearch:
-    """Asks a DICOMweb server by QIDO-RS; a context manager (``node.source.Search``). ``total_seconds`` bounds each
-    question, ``certificate_authority`` is a PEM file, empty: the system's."""
+class QidoSearch(WebPeer):
+    """Asks a DICOMweb server by QIDO-RS (``node.source.Search``). ``total_seconds`` bounds each question."""
 
     def __init__(
         self, url: str, timeout_seconds: float, total_seconds: float, authorization_file: str = "",
         certificate_authority: str = "",
     ) -> None:
-        self._url = url
+        super().__init__(url, timeout_seconds, authorization_file, certificate_authority)
         self._total = total_seconds
-        self._authorization_file = authorization_file
-        self._session = TimedSession(timeout_seconds, certificate_authority)
-        self._client = self._session.client(url)
-
-    def __enter__(self) -> Self:
-        if self._authorization_file:
-            self._session.authorize(self._url, self._authorization_file)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._session.close()
 
     def studies(self, keys: Dataset) -> list[StudyFound]:
         """The studies that match the keys. Raises RetrieveError or NotOfferedError."""

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from node.files import sync
 from node.receive.group_commit import GroupCommit
 
 _SEGMENT = 64 << 20
@@ -46,7 +47,7 @@ class Segment:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
             self.begin()
-            _sync_folder(path.parent)
+            sync(path.parent)
         except OSError:
             os.close(self.descriptor)
             path.unlink()
@@ -87,7 +88,7 @@ class Journal:
         """Remove what an earlier process left: it is safe elsewhere now."""
         for path in self._folder.iterdir():
             path.unlink()
-        _sync_folder(self._folder)
+        sync(self._folder)
 
     def append(self, note: bytes, file: bytes | bytearray, content_start: int, final: Path) -> Segment:
         """Make a small file durable whose data set begins at ``content_start``. Raises OSError.
@@ -209,11 +210,3 @@ def _write(descriptor: int, data: bytes, position: int) -> None:
 def _sync(segments: Sequence[Segment]) -> None:
     for segment in set(segments):
         os.fdatasync(segment.descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -16,7 +16,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.database import writing
-from node.files import DataFolder, Folders, safe_name
+from node.files import DataFolder, Folders, safe_name, sync
 from node.header.instance import HeaderError
 from node.receive.clerk import Clerk
 from node.receive.header_scan import identify
@@ -209,14 +209,8 @@ class Store:
 
 def _sync_files(paths: Sequence[Path]) -> None:
     for path in paths:
-        try:
-            descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            continue  # the study was removed meanwhile
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with contextlib.suppress(FileNotFoundError):  # the study was removed meanwhile
+            sync(path)
 
 
 def _claimed_study(incoming: Incoming) -> str:

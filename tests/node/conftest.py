@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.collect import Collector
@@ -14,8 +15,11 @@ from node.commit import Reports
 from node.database import open_database, ready
 from node.deliver import Deliverer
 from node.engine import WorkStarter
+from node.files import DataFolder
 from node.receive import Receiver
+from node.receive.store import Store
 from node.settings import Settings
+from node.tables import Instance
 from simulator.archive.server import Archive
 
 
@@ -42,6 +46,26 @@ def receiver(settings: Settings, engine: Engine, associations: Associations) -> 
     receiver.start()
     yield receiver
     receiver.stop()
+
+
+@pytest.fixture
+def store(settings: Settings, engine: Engine) -> Iterator[Store]:
+    store = Store(engine, DataFolder(settings.node.data), 0)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def held(settings: Settings, engine: Engine, store: Store) -> Callable[[], dict[str, Path]]:
+    """The files of all instances by SOP Instance UID."""
+
+    def now() -> dict[str, Path]:
+        assert store.settle(10)
+        with Session(engine) as session:
+            rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
+        return {uid: settings.node.data / path for uid, path in rows}
+
+    return now
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
 )
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
@@ -28,7 +28,6 @@ from node.receive import STORAGE_CLASSES
 from node.receive.store import Store
 from node.scu import Peer
 from node.sender import NotOfferedError, SendError
-from node.settings import Settings
 from node.source import Part, RetrieveError, StoppedError
 from node.tables import Instance, Study
 from node.taker import Taker
@@ -38,26 +37,6 @@ from tests.mr_slices import STUDY, mr_slice
 
 SLICES = [mr_slice("T1", number) for number in range(1, 9)]
 Held = Callable[[], dict[str, Path]]
-
-
-@pytest.fixture
-def store(settings: Settings, engine: Engine) -> Iterator[Store]:
-    store = Store(engine, DataFolder(settings.node.data), 0)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def held(settings: Settings, engine: Engine, store: Store) -> Held:
-    """The files of all instances by SOP Instance UID."""
-
-    def now() -> dict[str, Path]:
-        assert store.settle(10)
-        with Session(engine) as session:
-            rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
-        return {uid: settings.node.data / path for uid, path in rows}
-
-    return now
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
@@ -23,7 +23,6 @@ from node.files import DataFolder
 from node.receive import STORAGE_CLASSES
 from node.receive.store import Store
 from node.sender import NotOfferedError, SendError
-from node.settings import Settings
 from node.source import InstanceFound, Part, RetrieveError, SeriesFound, StoppedError, StudyFound
 from node.tables import Instance, Quarantined
 from node.taker import Taker
@@ -55,26 +54,6 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         for dataset in (*SLICES, CT, COMPRESSED):
             orthanc.post("/instances", _bytes(dataset))
         yield f"http://127.0.0.1:{orthanc.http_port}/dicom-web"
-
-
-@pytest.fixture
-def store(settings: Settings, engine: Engine) -> Iterator[Store]:
-    store = Store(engine, DataFolder(settings.node.data), 0)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def held(settings: Settings, engine: Engine, store: Store) -> Held:
-    """The files of all instances by SOP Instance UID."""
-
-    def now() -> dict[str, Path]:
-        assert store.settle(10)
-        with Session(engine) as session:
-            rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
-        return {uid: settings.node.data / path for uid, path in rows}
-
-    return now
 
 
 @pytest.fixture
