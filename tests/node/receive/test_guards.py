@@ -289,6 +289,17 @@ def test_a_full_disk_is_told_and_recovers_by_itself(start_receiver, monkeypatch,
         assert peer.status() == 0
 
 
+def takes_one_and_then_no_more(
+    node: Listening, peer: RawPeer, first: tuple[bytes, str], second: tuple[bytes, str]
+) -> None:
+    """The first is durable before it is known that nothing more can be recorded."""
+    peer.store(first[0], instance=first[1])
+    assert peer.status() == 0
+    eventually(lambda: node.receiver.store.problem)
+    peer.store(second[0], instance=second[1])
+    assert peer.status() == OUT_OF_RESOURCES
+
+
 def test_a_disk_that_fills_up_behind_the_answer_is_told_to_the_next(start_receiver, monkeypatch):
     """What was acknowledged waits in the journal until its file can be written."""
     node = start_receiver()
@@ -301,11 +312,7 @@ def test_a_disk_that_fills_up_behind_the_answer_is_told_to_the_next(start_receiv
         peer.associate()
         with monkeypatch.context() as patched:
             patched.setattr(Path, "write_bytes", full)
-            peer.store(first, instance=first_uid)
-            assert peer.status() == 0
-            eventually(lambda: node.receiver.store.problem)
-            peer.store(second, instance=second_uid)
-            assert peer.status() == OUT_OF_RESOURCES
+            takes_one_and_then_no_more(node, peer, (first, first_uid), (second, second_uid))
         eventually(lambda: node.receiver.store.problem is None)
     with node.reading() as session:
         [row] = session.scalars(select(Instance))
@@ -358,11 +365,7 @@ def test_a_lost_database_connection_is_opened_again(start_receiver, monkeypatch)
         peer.associate()
         with monkeypatch.context() as patched:
             patched.setattr(recording, "record", lost)
-            peer.store(first, instance=first_uid)
-            assert peer.status() == 0
-            eventually(lambda: node.receiver.store.problem)
-            peer.store(second, instance=second_uid)
-            assert peer.status() == OUT_OF_RESOURCES
+            takes_one_and_then_no_more(node, peer, (first, first_uid), (second, second_uid))
         eventually(lambda: node.receiver.store.problem is None)
         peer.store(second, instance=second_uid)
         assert peer.status() == 0
