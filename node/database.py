@@ -7,11 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, ExceptionContext, create_engine, event, text
+from sqlalchemy import Engine, ExceptionContext, create_engine, event, inspect, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -67,10 +63,13 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 def upgrade(engine: Engine) -> str:
     """Bring the node's tables and the durable engine's to what this version needs; returns the revision of ours."""
-    from dbos import run_dbos_database_migrations  # heavy, and of use to nobody who only reads and writes rows
+    from alembic import command  # both are heavy, and of no use to who only reads and writes rows
+    from alembic.config import Config
+    from dbos import run_dbos_database_migrations
 
     run_dbos_database_migrations(engine.url.render_as_string(hide_password=False))
-    config = _alembic()
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:
         # All of it or nothing, and one process at a time: sqlite3 would run each statement in a transaction of its own.
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -80,14 +79,17 @@ def upgrade(engine: Engine) -> str:
 
 
 def newest_revision() -> str:
-    """The revision this version of the product works with."""
-    return str(ScriptDirectory.from_config(_alembic()).get_current_head())
+    """The revision this version of the product works with: the last of those in node/migrations/versions."""
+    return max(path.name for path in (_MIGRATIONS / "versions").glob("rev_*.py")).split("_")[1]
 
 
 def current_revision(engine: Engine) -> str | None:
     """The revision of the database, None when it is empty."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+        return revision
 
 
 def ready(engine: Engine) -> None:
@@ -103,9 +105,3 @@ def ready(engine: Engine) -> None:
             f"the database is at revision {current}, this version needs {newest}: "
             "back up the data folder, then run `quarterdose db upgrade`"
         )
-
-
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    return config

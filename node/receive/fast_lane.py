@@ -12,90 +12,29 @@ holds the two to the same answers.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import queue
 import struct
-import threading
 import time
 from collections.abc import Callable
-from typing import Any
 
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
-from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 
 from node.receive.command import StoreRequest, store_request, store_response
 from node.receive.incoming import Incoming
 from node.receive.lane import Lane
+from node.receive.negotiation import Negotiated
 from node.receive.pdu_stream import P_DATA_TF, BrokenStreamError, Pdu, PduStream
+from node.receive.stepped_dul import CLOSED, INVALID, SteppedDul
 
 log = logging.getLogger(__name__)
 
 _LONGEST_COMMAND = 1 << 16
 _LONGEST_OTHER_MESSAGE = 16 << 20  # a query or a report, which pynetdicom collects in memory
 _FAREWELL_SECONDS = 1.0  # for the peer to close the connection after the last PDU
-_OPENED = "Evt5"  # transport connection indication
-_INVALID = "Evt19"  # PS3.8 table 9-10: unrecognised or invalid PDU received
-_CLOSED = "Evt17"  # transport connection closed
-
-
-class SteppedDul(DULServiceProvider):  # type: ignore[misc] # pynetdicom is not typed
-    """pynetdicom's upper layer without its thread: whoever gives it something to do also has it done."""
-
-    def __init__(self, association: Association) -> None:
-        super().__init__(association)
-        self.lock = threading.RLock()
-
-    def send_pdu(self, primitive: Any) -> None:
-        with self.lock:
-            super().send_pdu(primitive)
-            self.step()
-
-    def take(self, pdu: Pdu) -> None:
-        """Have the state machine act on a PDU that came. Raises what pynetdicom raises on impossible ones."""
-        with self.lock:
-            try:
-                decoded, event = self._decode_pdu(bytearray(pdu.content))
-            except Exception as error:  # noqa: BLE001 - pynetdicom's decoder meets whatever the network sends
-                log.warning("a PDU cannot be decoded: %s", error)
-                self.event_queue.put(_INVALID)
-            else:
-                self._recv_pdu.put(decoded)
-                self.event_queue.put(event)
-            try:
-                self.step()
-            except ValueError as error:  # as of an even presentation context ID, which is found when it is acted on
-                log.warning("a PDU cannot be acted on: %s", error)
-                self.happened(_INVALID)
-
-    def happened(self, event: str) -> None:
-        """Have the state machine act on an event of PS3.8 table 9-10."""
-        with self.lock:
-            self.event_queue.put(event)
-            self.step()
-
-    def step(self) -> None:
-        """Act on all that waits."""
-        with self.lock:
-            while not self.event_queue.empty() or self._process_recv_primitive():
-                try:
-                    event = self.event_queue.get(block=False)
-                except queue.Empty:  # pragma: no cover - nobody else takes events
-                    return
-                if self.state_machine.current_state == "Sta1" and event != _OPENED:
-                    self._drop()  # the connection broke while something was to be sent: there is nobody to tell
-                    return
-                self.state_machine.do_action(event)
-
-    def _drop(self) -> None:
-        for waiting in (self.event_queue, self.to_provider_queue):
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    waiting.get(block=False)
 
 
 class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is not typed
@@ -150,6 +89,19 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         pdu = stream.next(within_seconds=self._lane.request_seconds)
         if pdu is None:
             return
+        asked, negotiations = bytes(pdu.content), self._lane.negotiations
+        known = negotiations.find(asked)
+        if known is None:
+            with negotiations.first():
+                known = negotiations.find(asked)
+                if known is None:
+                    self._negotiate_first(pdu)
+                    if self.is_established and self.requestor.user_identity is None:
+                        negotiations.remember(asked, Negotiated.by(self))
+                    return
+        self._negotiate_again(known)
+
+    def _negotiate_first(self, pdu: Pdu) -> None:
         self.dul.take(pdu)
         primitive = self.dul.receive_pdu(wait=False)
         if primitive is None:
@@ -159,6 +111,21 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         if not self.is_aborted and not self.is_rejected and not self._kill:
             self.acse.negotiate_association()
 
+    def _negotiate_again(self, known: Negotiated) -> None:
+        """What ``negotiate_association`` does, with what it has found for the same request."""
+        self.dul.requested()
+        self.requestor.primitive = known.request
+        self.requestor.ae_title = known.request.calling_ae_title
+        evt.trigger(self, evt.EVT_REQUESTED, {})
+        if self.is_aborted or self.is_rejected or self._kill:
+            return
+        self._accepted_cx, self._rejected_cx = dict(known.accepted), list(known.rejected)
+        self.acceptor.primitive = known.response
+        self.dul.accept(known.response_pdu)
+        evt.trigger(self, evt.EVT_ACCEPTED, {})
+        self.is_established = True
+        evt.trigger(self, evt.EVT_ESTABLISHED, {})
+
     def _serve(self, stream: PduStream) -> None:
         try:
             pdu = stream.next()
@@ -166,7 +133,7 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
             self._abort_for(error)
             return
         if pdu is None:
-            self.dul.happened(_CLOSED)
+            self.dul.happened(CLOSED)
         elif pdu.kind == P_DATA_TF:
             try:
                 self._take_data(pdu.content)
@@ -180,7 +147,7 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
     def _abort_for(self, error: Exception) -> None:
         log.warning("association with %s aborted: %s", self.requestor.address, error)
         if self.dul.state_machine.current_state == "Sta6":
-            self.dul.happened(_INVALID)
+            self.dul.happened(INVALID)
         self._attend()
 
     def _attend(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pynetdicom.association import Association
 
 from node.associations import Associations
 from node.receive.command import StoreRequest
 from node.receive.incoming import Incoming
+from node.receive.negotiation import Negotiations
 from node.receive.store import Answer, Store
 
 
@@ -22,6 +23,7 @@ class Lane:
     request_seconds: float
     store: Store
     associations: Associations
+    negotiations: Negotiations = field(default_factory=Negotiations)
 
     def open(self, request: StoreRequest, transfer_syntax_uid: str) -> Incoming:
         """Where a data set is to be written."""

@@ -158,7 +158,9 @@ class Receiver:
             return
         for context in event.assoc.requestor.primitive.presentation_context_definition_list:
             taken = self._syntaxes.get(str(context.abstract_syntax), frozenset())
-            context.transfer_syntax = _preferred(context.transfer_syntax, taken)
+            preferred = _preferred(context.transfer_syntax, taken)
+            if preferred != context.transfer_syntax:  # which is slow to set
+                context.transfer_syntax = preferred
 
     def _accepted(self, event: NetworkEvent) -> None:
         """Tell what is not taken: once for each caller, for some propose a hundred SOP classes every time."""

@@ -21,13 +21,18 @@ def item(kind: int, content: bytes) -> bytes:
 
 
 def associate_request(
-    called: str = "QUARTERDOSE", calling: str = "PACS", contexts: tuple[tuple[str, str], ...] = ((MR, EXPLICIT),),
+    called: str = "QUARTERDOSE", calling: str = "PACS", contexts: tuple[tuple[str, ...], ...] = ((MR, EXPLICIT),),
     user_items: bytes = b"",
 ) -> bytes:
+    """An A-ASSOCIATE-RQ PDU. Each context: the SOP class, then transfer syntaxes; their IDs are 1, 3, 5, ..."""
     proposed = b"".join(
-        item(0x20, struct.pack(">B3x", 2 * number + 1) + item(0x30, sop_class.encode()) + item(0x40, syntax.encode()))
-        for number, (sop_class, syntax) in enumerate(contexts)
-    )
+        item(
+            0x20,
+            struct.pack(">B3x", 2 * number + 1) + item(0x30, sop_class.encode())
+            + b"".join(item(0x40, syntax.encode()) for syntax in syntaxes),
+        )
+        for number, (sop_class, *syntaxes) in enumerate(contexts)
+    )  # fmt: skip
     user = item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3.4") + user_items)
     head = struct.pack(">H2x16s16s32x", 1, called.ljust(16).encode(), calling.ljust(16).encode())
     return pdu(1, head + item(0x10, b"1.2.840.10008.3.1.1.1") + proposed + user)
