@@ -38,7 +38,7 @@ class DataFolder:
     def received(self, study_key: str, series_key: str, sop_instance_uid: str, digest: str) -> Path:
         """The place of one version of one instance: named by what it is, so that writing it twice is harmless."""
         name = f"{safe_name(sop_instance_uid)}-{digest[:12]}.dcm"
-        return self.root / "studies" / study_key / "received" / series_key / name
+        return self.root.joinpath("studies", study_key, "received", series_key, name)
 
     def model(self, digest: str) -> Path:
         """Where a model that was taken in is kept."""

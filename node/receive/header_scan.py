@@ -11,6 +11,7 @@ import mmap
 import re
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import BinaryIO, cast
 
@@ -88,15 +89,22 @@ def identify_with_pydicom(content: Content) -> Identity:
 
 def walk(content: Content, content_start: int, transfer_syntax_uid: str) -> Identity | None:
     """As ``identify``, without pydicom; None when it takes more than this to say."""
-    syntax = UID(transfer_syntax_uid)
-    if syntax in _OTHERS or not syntax.is_transfer_syntax or len(content) <= content_start:
+    explicit = _is_explicit(transfer_syntax_uid)
+    if explicit is None or len(content) <= content_start:
         return None
     try:
-        walked = _Walk(content, len(content), syntax != ImplicitVRLittleEndian)
+        walked = _Walk(content, len(content), explicit)
         pixels = walked.elements(content_start)
         return _identity(walked.values, content, pixels)
     except _DoubtError:
         return None
+
+
+@lru_cache
+def _is_explicit(transfer_syntax_uid: str) -> bool | None:
+    """None for a transfer syntax that the walk does not know."""
+    syntax = UID(transfer_syntax_uid)
+    return None if syntax in _OTHERS or not syntax.is_transfer_syntax else syntax != ImplicitVRLittleEndian
 
 
 def _source(content: Content) -> BinaryIO:
@@ -123,9 +131,14 @@ class _Walk:
 
     def elements(self, position: int) -> tuple[int, int] | None:
         """Walk over the top level and keep what is wanted; start and length of the pixels' value, None without any."""
-        size, values, explicit, last = self._size, self.values, self._explicit, 0x0007FFFF
+        data, size, values, explicit, last = self._data, self._size, self.values, self._explicit, 0x0007FFFF
+        plain_until = size - _PLAIN_HEAD if explicit else 0
         while position < size:
-            tag, vr, start, length = self._head(position, explicit)
+            if position <= plain_until:  # most elements, without a call for each
+                group, element, vr, length = _EXPLICIT(data, position)
+                tag, start = group << 16 | element, position + _PLAIN_HEAD
+            if position > plain_until or vr not in _SHORT_VRS:
+                tag, vr, start, length = self._head(position, explicit)
             if tag <= last:
                 raise _DoubtError  # out of order, twice, or a group that does not belong here
             if tag in PIXEL_TAGS:
@@ -142,9 +155,9 @@ class _Walk:
             if tag in _WANTED:
                 if explicit and vr != _WANTED[tag]:
                     raise _DoubtError
-                values[tag] = self._data[start:position]
+                values[tag] = data[start:position]
             elif tag >> 16 == PRIVATE_GROUP and 0x10 <= tag & 0xFFFF <= 0xFF:
-                values[tag] = self._data[start:position]
+                values[tag] = data[start:position]
         return None
 
     def _head(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
@@ -192,6 +205,7 @@ class _Walk:
         return end
 
 
+_PLAIN_HEAD = 8  # bytes before the value of an element of a short VR
 _IMPLICIT, _EXPLICIT = struct.Struct("<HHI").unpack_from, struct.Struct("<HH2sH").unpack_from
 _LENGTH = struct.Struct("<I").unpack_from
 
