@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from node.database import current_revision, newest_revision, open_database
 from node.deliver import peer_of
+from node.dicomweb import server_of
 from node.files import DataFolder
 from node.receive.tls import client_context, server_context, valid_until
 from node.receive.users import Users
@@ -24,13 +25,19 @@ from node.settings import (
     ConfigurationError,
     Destination,
     DicomWebDestination,
+    DicomWebSource,
     DimseDestination,
+    DimseSource,
     FolderDestination,
     ReceiverTlsSettings,
     Settings,
+    Source,
 )
 from node.stow import StowSender
+from node.wado import QidoSearch
 
+_PATIENCE_SECONDS = 5.0
+_NOBODYS = "1.2.3"  # a UID to ask for that nothing has
 _ENOUGH_DISK_BYTES = 5 * 1024**3  # some twenty studies with their intermediate files
 
 
@@ -59,6 +66,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield check_receiver(settings)
     for destination in settings.destination:
         yield _try(f"destination {destination.name}", partial(_destination, destination, settings))
+    for source in settings.source:
+        yield _try(f"source {source.name}", partial(_source, source, settings))
 
 
 def check_receiver(settings: Settings) -> Finding:
@@ -156,23 +165,35 @@ def _shows_our_certificate(host: str, port: int, tls: ReceiverTlsSettings) -> st
 
 def _destination(destination: Destination, settings: Settings) -> str:
     if isinstance(destination, DimseDestination):
-        return _answers(peer_of(destination, settings.node.ae_title, 5.0))
+        return _answers(peer_of(destination, settings.node.ae_title, _PATIENCE_SECONDS))
     if isinstance(destination, FolderDestination):
         if not destination.path.is_dir():
             raise OSError(f"{destination.path} is no folder: make it, or change the path")
         return f"{destination.path} is there"
-    return _search(destination)
-
-
-def _search(destination: DicomWebDestination) -> str:
-    """Whether the server answers a QIDO-RS search; the UID asked for is nobody's."""
-    sender = StowSender(destination.url, 5.0, destination.authorization_file, destination.certificate_authority)
-    with sender:
+    offers = "answers"
+    with StowSender(server_of(destination, _PATIENCE_SECONDS)) as sender:
         try:
-            sender.has(Whereabouts("1.2.3", "1.2.3", "1.2.3"))
+            sender.has(Whereabouts(_NOBODYS, _NOBODYS, _NOBODYS))
         except NotOfferedError:
-            return f"{destination.url} answers; it offers no search"
-    return f"{destination.url} answers"
+            offers = "answers; it offers no search"
+    return f"{destination.url} {offers}{_readable_secret(destination)}"
+
+
+def _source(source: Source, settings: Settings) -> str:
+    """Whether it answers: a C-ECHO, or a QIDO-RS search, without which nothing can be retrieved."""
+    if isinstance(source, DimseSource):
+        return _answers(peer_of(source, settings.node.ae_title, _PATIENCE_SECONDS))
+    with QidoSearch(server_of(source, _PATIENCE_SECONDS), _PATIENCE_SECONDS) as search:
+        try:
+            search.series(_NOBODYS)
+        except NotOfferedError as error:
+            raise SendError(f"{error}; it cannot be retrieved from") from error
+    return f"{source.url} answers a search{_readable_secret(source)}"
+
+
+def _readable_secret(place: DicomWebDestination | DicomWebSource) -> str:
+    exposed = place.authorization_file and place.url.startswith("http:")
+    return "; its authorization is sent without TLS, anybody on the way can read it" if exposed else ""
 
 
 def _answers(peer: Peer) -> str:

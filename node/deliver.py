@@ -7,7 +7,6 @@ left at SENDING is in doubt: the destination is asked before it is sent again (s
 from __future__ import annotations
 
 import logging
-import ssl
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from node.commit import Reports, WaitingError, find_there, is_patient, request_commitment
 from node.database import writing
+from node.dicomweb import server_of
 from node.fallback import choose_kind
 from node.files import DataFolder
 from node.ledger import (
@@ -39,6 +39,7 @@ from node.settings import Destination, DicomWebDestination, DimseDestination, Di
 from node.states import State, Trigger, move
 from node.stow import StowSender
 from node.tables import Delivery, DerivedSeriesRow, Event, Study
+from node.trust import client_context
 
 log = logging.getLogger(__name__)
 
@@ -166,9 +167,7 @@ class Deliverer:
             report = self._take_report if destination.confirm == "commitment" else None
             return StorageScu(peer, [self._file(row) for row in rows], find=asks, report=report)
         if isinstance(destination, DicomWebDestination):
-            return StowSender(
-                destination.url, timeout, destination.authorization_file, destination.certificate_authority
-            )
+            return StowSender(server_of(destination, timeout))
         return FolderSender(destination.path)
 
     def _take_report(self, report: object) -> None:
@@ -195,15 +194,7 @@ def peer_of(
     destination: DimseDestination | DimseSource | PeerSettings, our_ae_title: str, timeout_seconds: float
 ) -> Peer:
     """How it is called. Raises SendError when the files of its TLS configuration cannot be used."""
-    tls = None
-    if destination.tls is not None:
-        try:
-            tls = ssl.create_default_context(cafile=destination.tls.certificate_authority)
-            tls.minimum_version = ssl.TLSVersion.TLSv1_2  # PS3.15 Annex B.9: BCP 195
-            if destination.tls.certificate:
-                tls.load_cert_chain(destination.tls.certificate, destination.tls.key or None)
-        except (OSError, ssl.SSLError) as error:
-            raise SendError(f"the TLS files of {destination.name} cannot be used: {error}") from error
+    tls = None if destination.tls is None else client_context(destination.tls, destination.name)
     return Peer(destination.ae_title, destination.host, destination.port, our_ae_title, timeout_seconds, tls)
 
 

@@ -85,7 +85,7 @@ class GetScu(RetrieveScu):
         asked = event.request
         answer = self._taker.take(
             str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID), str(event.context.transfer_syntax),
-            asked.DataSet.getbuffer(),
+            (asked.DataSet.getbuffer(),),
         )  # fmt: skip
         response.Status = answer.status
         if answer.comment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from types import TracebackType
 
 from node.associations import Associations
@@ -35,13 +36,21 @@ class Taker:
         self._associations.closed(self)
 
     def take(
-        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, data_set: memoryview | bytes
+        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str,
+        data_set: Iterable[memoryview | bytes],
     ) -> Answer:
-        """One instance. Success says that it is durable, as in a C-STORE response."""
+        """One instance, its data set in fragments as they come. Success says that it is durable, as in a C-STORE
+        response. Raises what ``data_set`` raises; then nothing of it is kept.
+        """
         if not all(_UID.fullmatch(uid) for uid in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
             return Answer(CANNOT_UNDERSTAND, "SOP Class, SOP Instance or Transfer Syntax UID is not a UID")
         incoming = self._store.open(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
-        incoming.write(data_set)
+        try:
+            for fragment in data_set:
+                incoming.write(fragment)
+        except BaseException:
+            incoming.close()
+            raise
         return self._store.keep(
             incoming, sop_class_uid, self._sender, lambda study_key: self._associations.brings(self, study_key)
         )

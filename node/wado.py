@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
-from io import BytesIO
 from typing import Any
 
 import requests
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from node.dicomweb import WebPeer, status_of, trouble
+from node.dicomweb import WebPeer, WebServer, status_of
+from node.multipart import Multipart, MultipartError, boundary_of
+from node.part10 import Part10Error, split
 from node.receive.store import SUCCESS
 from node.sender import NotOfferedError
 from node.source import InstanceFound, Part, RetrieveError, SeriesFound, Stopped, StoppedError, StudyFound
 from node.taker import Taker
 
-_AS_IT_IS_STORED = (("application/dicom", "*"),)  # any transfer syntax: nothing is to be converted
+# Any transfer syntax: nothing is to be converted (PS3.18 section 8.7.3.5.2).
+_AS_IT_IS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_CHUNK_BYTES = 1 << 16  # what came of a chunk before the connection broke is lost
 _NO_SERVICE = (404, 405, 501)
-_GROUP_LENGTH_END = 144  # preamble, prefix, and the element File Meta Information Group Length
+_UID = re.compile(r"[0-9.]{1,64}")
 _STUDY, _SERIES, _INSTANCE, _SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
 _ACCESSION, _DATE, _DESCRIPTION, _MODALITIES = "00080050", "00080020", "00081030", "00080061"
 _MODALITY, _SERIES_INSTANCES = "00080060", "00201209"
@@ -30,11 +33,8 @@ _Row = dict[str, Any]
 class QidoSearch(WebPeer):
     """Asks a DICOMweb server by QIDO-RS (``node.source.Search``). ``total_seconds`` bounds each question."""
 
-    def __init__(
-        self, url: str, timeout_seconds: float, total_seconds: float, authorization_file: str = "",
-        certificate_authority: str = "",
-    ) -> None:
-        super().__init__(url, timeout_seconds, authorization_file, certificate_authority)
+    def __init__(self, server: WebServer, total_seconds: float) -> None:
+        super().__init__(server)
         self._total = total_seconds
 
     def studies(self, keys: Dataset) -> list[StudyFound]:
@@ -78,7 +78,7 @@ class QidoSearch(WebPeer):
                 raise NotOfferedError(f"{self._url} offers no search: it answered {status_of(error)}") from error
             raise RetrieveError(f"{self._url} answered the search {status_of(error)}") from error
         except requests.RequestException as error:
-            raise RetrieveError(f"{self._url} cannot be reached: {trouble(error)}") from error
+            raise RetrieveError(f"{self._url} cannot be reached: {self._trouble(error)}") from error
         except (AttributeError, TypeError, ValueError) as error:
             raise RetrieveError(f"{self._url} was asked or answered something else than QIDO-RS: {error}") from error
         return found
@@ -86,74 +86,74 @@ class QidoSearch(WebPeer):
 
 class WadoSource(QidoSearch):
     """Asks by QIDO-RS and fetches by WADO-RS (``node.source.Retrieval``): instances of ``sop_classes`` go to ``taker``
-    as they come, byte for byte."""
+    as they come, byte for byte. ``total_seconds`` bounds each retrieval, from the first request on."""
 
-    def __init__(
-        self, url: str, timeout_seconds: float, total_seconds: float, authorization_file: str,
-        certificate_authority: str, *, sop_classes: Collection[str], taker: Taker,
-    ) -> None:
-        super().__init__(url, timeout_seconds, total_seconds, authorization_file, certificate_authority)
+    def __init__(self, server: WebServer, total_seconds: float, sop_classes: Collection[str], taker: Taker) -> None:
+        super().__init__(server, total_seconds)
         self._sop_classes = sop_classes
         self._taker = taker
 
     def retrieve(self, part: Part, stopped: Stopped = lambda: False) -> str:
         said = ""
-        with self._session.within(self._total):
-            for fetch in self._requests(part):
-                try:
-                    for instance in _readable(fetch()):
-                        if stopped():
-                            raise StoppedError
-                        said = self._take(instance) or said
-                except requests.HTTPError as error:
-                    said = f"{self._url} answered {status_of(error)}"
-                except requests.RequestException as error:
-                    self._check_time()
-                    raise RetrieveError(f"{self._url} ended the connection: {trouble(error)}") from error
-                self._check_time()
+        try:
+            with self._session.within(self._total):
+                for address in _addresses(part):
+                    try:
+                        said = self._fetch(address, stopped) or said
+                    except requests.HTTPError as error:
+                        said = f"{self._url} answered {status_of(error)}"
+        except requests.RequestException as error:
+            raise RetrieveError(f"the retrieval from {self._url} failed: {self._trouble(error)}") from error
+        except MultipartError as error:
+            raise RetrieveError(f"what {self._url} sent cannot be read: {error}") from error
         return said
 
-    def _requests(self, part: Part) -> Iterator[Callable[[], Iterator[FileDataset]]]:
-        """Each asks for some instances when it is called."""
-        study, series = part.study_instance_uid, part.series_instance_uid
-        if not series:
-            yield lambda: self._client.iter_study(study, media_types=_AS_IT_IS_STORED)
-        elif not part.sop_instance_uids:
-            yield lambda: self._client.iter_series(study, series, media_types=_AS_IT_IS_STORED)
-        for uid in part.sop_instance_uids:
-            yield partial(self._one, study, series, uid)
+    def _fetch(self, address: str, stopped: Stopped) -> str:
+        """What one request brings. Returns what is wrong with some of it, "" for nothing."""
+        said = ""
+        answer = self._session.get(f"{self._url}/{address}", headers={"Accept": _AS_IT_IS_STORED}, stream=True)
+        with answer:
+            answer.raise_for_status()
+            chunks = self._chunks(answer, stopped)
+            boundary = boundary_of(answer.headers.get("Content-Type", ""))
+            for instance in Multipart(chunks, boundary) if boundary else (chunks,):
+                if stopped():
+                    raise StoppedError
+                said = self._take(instance) or said
+        return said
 
-    def _one(self, study: str, series: str, instance: str) -> Iterator[FileDataset]:
-        yield self._client.retrieve_instance(study, series, instance, _AS_IT_IS_STORED)
+    def _chunks(self, answer: requests.Response, stopped: Stopped) -> Iterator[bytes]:
+        for chunk in answer.iter_content(_CHUNK_BYTES):
+            if stopped():
+                raise StoppedError
+            yield chunk
+        if self._session.overdue:  # an answer of unknown length that was cut off ends like a whole one
+            raise requests.Timeout
 
-    def _take(self, instance: FileDataset) -> str:
+    def _take(self, instance: Iterator[bytes]) -> str:
         """Returns what is wrong with it, "" when it is kept or not ours."""
-        meta = instance.file_meta
-        sop_class = str(meta.get("MediaStorageSOPClassUID", ""))
-        if sop_class not in self._sop_classes:
+        try:
+            meta, data_set = split(instance)
+        except Part10Error as error:
+            return f"{self._url} sent something that cannot be read: {error}"
+        if meta.sop_class_uid not in self._sop_classes:
             return ""
-        if "FileMetaInformationGroupLength" not in meta:
-            return f"{self._url} sends instances without File Meta Information Group Length (0002,0000)"
-        content = instance.buffer
-        assert isinstance(content, BytesIO)  # noqa: S101 - what dicomweb-client reads from
-        answer = self._taker.take(
-            sop_class, str(meta.get("MediaStorageSOPInstanceUID", "")), str(meta.get("TransferSyntaxUID", "")),
-            content.getbuffer()[_GROUP_LENGTH_END + meta.FileMetaInformationGroupLength :],
-        )  # fmt: skip
+        answer = self._taker.take(meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid, data_set)
         return "" if answer.status == SUCCESS else f"an instance was not stored: {answer.comment}"
 
-    def _check_time(self) -> None:
-        if self._session.overdue:
-            raise RetrieveError(f"{self._url} did not finish within {self._total:g} s")
 
-
-def _readable(instances: Iterator[FileDataset]) -> Iterator[FileDataset]:
-    try:
-        yield from instances
-    except requests.RequestException:
-        raise
-    except Exception as error:  # pydicom may raise anything of what is no DICOM
-        raise RetrieveError(f"what the server sent cannot be read: {type(error).__name__}") from error
+def _addresses(part: Part) -> Iterator[str]:
+    """Below the server's: a study, a series, or instance after instance (PS3.18 table 10.4.1-1)."""
+    for uid in (part.study_instance_uid, part.series_instance_uid or "0", *part.sop_instance_uids):
+        if not _UID.fullmatch(uid):
+            raise RetrieveError(f"{uid!r} is not a UID")
+    address = f"studies/{part.study_instance_uid}"
+    if part.series_instance_uid:
+        address += f"/series/{part.series_instance_uid}"
+    if not part.sop_instance_uids:
+        yield address
+    for uid in part.sop_instance_uids:
+        yield f"{address}/instances/{uid}"
 
 
 def _value(row: _Row, tag: str) -> str:

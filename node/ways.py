@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from node.deliver import peer_of
+from node.dicomweb import server_of
 from node.get import GetScu
 from node.query import MoveScu, QueryScu
 from node.receive import STORAGE_CLASSES
@@ -21,10 +22,7 @@ def way_to_ask(source: Source, settings: Settings) -> Search:
     """To find out what it holds. Raises SendError when the files of its TLS configuration cannot be used."""
     retrieval = settings.retrieval
     if isinstance(source, DicomWebSource):
-        return QidoSearch(
-            source.url, retrieval.timeout_seconds, retrieval.total_seconds, source.authorization_file,
-            source.certificate_authority,
-        )  # fmt: skip
+        return QidoSearch(server_of(source, retrieval.timeout_seconds), retrieval.total_seconds)
     return QueryScu(peer_of(source, settings.node.ae_title, retrieval.timeout_seconds))
 
 
@@ -32,10 +30,7 @@ def way_to_retrieve(source: Source, settings: Settings, taker: Taker) -> Retriev
     """To find out and fetch; what comes over our own connection goes to ``taker``. Raises SendError as above."""
     retrieval, classes = settings.retrieval, storage_classes(settings)
     if isinstance(source, DicomWebSource):
-        return WadoSource(
-            source.url, retrieval.timeout_seconds, retrieval.total_seconds, source.authorization_file,
-            source.certificate_authority, sop_classes=classes, taker=taker,
-        )  # fmt: skip
+        return WadoSource(server_of(source, retrieval.timeout_seconds), retrieval.total_seconds, classes, taker)
     peer = peer_of(source, settings.node.ae_title, retrieval.timeout_seconds)
     if source.retrieve == "c-get":
         return GetScu(peer, retrieval.total_seconds, classes, settings.receiver.maximum_pdu, taker)

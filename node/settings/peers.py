@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from node.settings.processing import Kind
 from node.settings.values import AeTitle, DestinationName, File, Port, Retries, Seconds, Table
 
 
 class TlsSettings(Table):
-    """[destination.tls]: whom we trust, and who we are (PEM files)."""
+    """[destination.tls]: whom we trust, and who we are (PEM files). Without ``certificate_authority`` we trust those
+    that the system does, without ``certificate`` we show none.
+    """
 
-    certificate_authority: Annotated[File, Field(min_length=1)]
+    certificate_authority: File
     certificate: File
     key: File
 
@@ -44,19 +46,35 @@ class DimseDestination(Table):
         return kinds
 
 
-class DicomWebDestination(Table):
-    """[[destination]] of kind "dicomweb": by STOW-RS, found again by QIDO-RS.
-
-    ``authorization_file`` holds the value of the HTTP header Authorization, so that no secret stands in config.toml.
+class _DicomWeb(Table):
+    """A DICOMweb server. ``authorization_file`` holds the value of the HTTP header Authorization, so that no secret
+    stands in config.toml. Without ``tls`` an https url's certificate is checked against the system's authorities.
     """
 
-    kind: Literal["dicomweb"]
     name: DestinationName
     url: str = Field(pattern=r"^https?://[^\s]+$")
+    authorization_file: File
+    tls: TlsSettings | None = None
+
+    @model_validator(mode="after")  # of the table, so that the message does not repeat the url
+    def _url_fits(self) -> Self:
+        parts = urlsplit(self.url)
+        if "@" in parts.netloc:
+            raise ValueError(
+                "the url holds a user and would be seen in logs; name the server alone, and in authorization_file a "
+                'file with the header ("Basic " and the base64 of user:password)'
+            )
+        if self.tls is not None and parts.scheme != "https":
+            raise ValueError(f"{self.url} is not encrypted, so tls has no meaning; write https:// or leave tls out")
+        return self
+
+
+class DicomWebDestination(_DicomWeb):
+    """[[destination]] of kind "dicomweb": by STOW-RS, found again by QIDO-RS."""
+
+    kind: Literal["dicomweb"]
     confirm: Literal["find", "none"]
     find_after_crash: bool
-    authorization_file: str
-    certificate_authority: str
 
 
 class FolderDestination(Table):
@@ -105,18 +123,11 @@ class DimseSource(Table):
         return f"{self.ae_title}@{self.host}"
 
 
-class DicomWebSource(Table):
-    """[[source]]: a DICOMweb server that studies are fetched from, asked by QIDO-RS, by WADO-RS.
-
-    ``authorization_file`` holds the value of the HTTP header Authorization, as for a destination.
-    """
+class DicomWebSource(_DicomWeb):
+    """[[source]]: a DICOMweb server that studies are fetched from, asked by QIDO-RS, by WADO-RS."""
 
     retrieve: Literal["dicomweb"]
-    name: DestinationName
-    url: str = Field(pattern=r"^https?://[^\s]+$")
     hours: tuple[Hour, Hour] | tuple[()]
-    authorization_file: str
-    certificate_authority: str
 
     @property
     def sender(self) -> str:

@@ -231,7 +231,7 @@ def test_peers_without_it(taker):
 def test_names_from_the_wire_that_are_none(taker, held):
     """What would not fit File Meta Information, or would name another file."""
     for uids in (("../../etc", "1.2", "1.2"), ("1.2", "x" * 65, "1.2"), ("1.2", "1.2", ""), ("1.2", "1.2", "é")):
-        assert taker.take(*uids, b"").status == 0xC000
+        assert taker.take(*uids, [b""]).status == 0xC000
     assert held() == {}
 
 

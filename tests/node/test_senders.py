@@ -10,6 +10,7 @@ import pytest
 from pydicom import dcmread
 
 from node.deliver import peer_of
+from node.dicomweb import WebServer
 from node.outbox import FolderSender
 from node.scu import StorageScu
 from node.sender import NotOfferedError, Outgoing, SendError, Whereabouts
@@ -40,7 +41,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OrthancProcess
 
 
 def test_dicomweb_stores_and_finds(orthanc, file):
-    with StowSender(f"http://127.0.0.1:{orthanc.http_port}/dicom-web", 20.0) as sender:
+    with StowSender(WebServer(f"http://127.0.0.1:{orthanc.http_port}/dicom-web", 20.0)) as sender:
         assert not sender.has(HERE)
         sender.store(file)
         assert sender.has(HERE)
@@ -52,7 +53,7 @@ def test_dicomweb_stores_and_finds(orthanc, file):
 
 
 def test_what_is_no_dicomweb_server_is_refused_with_its_answer(orthanc, file):
-    with StowSender(f"http://127.0.0.1:{orthanc.http_port}/nothing-here", 20.0) as sender:
+    with StowSender(WebServer(f"http://127.0.0.1:{orthanc.http_port}/nothing-here", 20.0)) as sender:
         with pytest.raises(SendError, match="404"):
             sender.store(file)
         with pytest.raises(NotOfferedError):
@@ -61,9 +62,13 @@ def test_what_is_no_dicomweb_server_is_refused_with_its_answer(orthanc, file):
 
 def test_a_server_that_is_down_and_a_secret_that_is_missing(file, tmp_path):
     url = f"http://127.0.0.1:{free_port()}"
-    with StowSender(url, 5.0) as sender, pytest.raises(SendError, match="cannot be reached: ConnectionError"):
+    with (
+        StowSender(WebServer(url, 5.0)) as sender,
+        pytest.raises(SendError, match="cannot be reached: ConnectionError"),
+    ):
         sender.store(file)
-    with pytest.raises(SendError, match="authorization"), StowSender(url, 5.0, str(tmp_path / "no-secret")):
+    missing = WebServer(url, 5.0, str(tmp_path / "no-secret"))
+    with pytest.raises(SendError, match="authorization"), StowSender(missing):
         pass
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
+from node.dicomweb import WebServer
 from node.files import DataFolder
 from node.receive import STORAGE_CLASSES
 from node.receive.store import Store
@@ -63,21 +64,25 @@ def taker(store: Store) -> Iterator[Taker]:
 
 
 def source(url: str, taker: Taker, total_seconds: float = 20.0, timeout_seconds: float = 10.0) -> WadoSource:
-    return WadoSource(url, timeout_seconds, total_seconds, "", "", sop_classes=STORAGE_CLASSES, taker=taker)
+    return WadoSource(WebServer(url, timeout_seconds), total_seconds, STORAGE_CLASSES, taker)
+
+
+def search(url: str, total_seconds: float = 5.0, authorization_file: str = "") -> QidoSearch:
+    return QidoSearch(WebServer(url, 5.0, authorization_file), total_seconds)
 
 
 def test_what_the_server_holds(url):
-    with QidoSearch(url, 10.0, 10.0) as search:
+    with search(url) as place:
         keys = Dataset()
         keys.AccessionNumber = "A1"
-        assert search.studies(keys) == [StudyFound(STUDY, "A1", "20260102", "", ("CT", "MR"))]
+        assert place.studies(keys) == [StudyFound(STUDY, "A1", "20260102", "", ("CT", "MR"))]
         keys.AccessionNumber = "A2"
-        assert search.studies(keys) == []
-        found = {series.series_instance_uid: series for series in search.series(STUDY)}
+        assert place.studies(keys) == []
+        found = {series.series_instance_uid: series for series in place.series(STUDY)}
         assert found[T1] == SeriesFound(T1, "MR", 4)
         assert len(found) == 4
-        assert search.series("1.2.3.4") == []
-        assert set(search.instances(STUDY, T1)) == {
+        assert place.series("1.2.3.4") == []
+        assert set(place.instances(STUDY, T1)) == {
             InstanceFound(one.SOPInstanceUID, one.SOPClassUID) for one in SLICES[:4]
         }
 
@@ -120,17 +125,20 @@ def test_what_cannot_be_stored_is_told(url, settings, engine):
 
 
 def test_a_server_that_is_down_and_one_that_is_something_else(url, taker):
-    with QidoSearch(f"http://127.0.0.1:{free_port()}", 5.0, 5.0) as search, pytest.raises(
+    with search(f"http://127.0.0.1:{free_port()}") as place, pytest.raises(
         RetrieveError, match="cannot be reached: ConnectionError"
     ):  # fmt: skip
-        search.series(STUDY)
-    with QidoSearch(url.replace("dicom-web", "nothing"), 5.0, 5.0) as search, pytest.raises(
+        place.series(STUDY)
+    with search(url.replace("dicom-web", "nothing")) as place, pytest.raises(
         NotOfferedError, match="offers no search: it answered 404"
     ):  # fmt: skip
-        search.series(STUDY)
-    with source(url, taker) as place, pytest.raises(RetrieveError):
-        place.series("../../instances")
-    with pytest.raises(SendError, match="authorization"), QidoSearch(url, 5.0, 5.0, "/no/secret"):
+        place.series(STUDY)
+    with source(url, taker) as place:
+        with pytest.raises(RetrieveError):
+            place.series("../../instances")
+        with pytest.raises(RetrieveError, match="is not a UID"):
+            place.retrieve(Part("../../instances"))
+    with pytest.raises(SendError, match="authorization"), search(url, authorization_file="/no/secret"):
         pass
 
 
@@ -184,24 +192,44 @@ def test_pages_are_turned_until_there_is_nothing_new(taker):
         offset = int(handler.path.partition("offset=")[2].partition("&")[0] or 0)
         answer(handler, rows(offset, min(offset + 3, 8)), "application/dicom+json")
 
-    with server(paged) as url, QidoSearch(url, 5.0, 5.0) as search:
-        assert [one.series_instance_uid for one in search.series(STUDY)] == [f"1.2.{n}" for n in range(8)]
+    with server(paged) as url, search(url) as place:
+        assert [one.series_instance_uid for one in place.series(STUDY)] == [f"1.2.{n}" for n in range(8)]
     same: Reply = lambda handler: answer(handler, rows(0, 3), "application/dicom+json")  # noqa: E731
-    with server(same) as url, QidoSearch(url, 5.0, 5.0) as search:
-        assert len(search.series(STUDY)) == 3
+    with server(same) as url, search(url) as place:
+        assert len(place.series(STUDY)) == 3
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'["no rows"]', b'[{"0020000E": "x"}]'])
 def test_an_answer_that_is_no_qido(body):
-    with server(lambda handler: answer(handler, body, "application/dicom+json")) as url, QidoSearch(
-        url, 5.0, 5.0
-    ) as search, pytest.raises(RetrieveError):
-        search.series(STUDY)
+    with (
+        server(lambda handler: answer(handler, body, "application/dicom+json")) as url, search(url) as place,
+        pytest.raises(RetrieveError),
+    ):  # fmt: skip
+        place.series(STUDY)
 
 
-def test_bytes_that_drip_are_no_silence_but_end(taker):
+def _in_the_status_line(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 ")
+
+
+def _in_a_header(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nServer: ")
+
+
+def _in_the_content(handler: BaseHTTPRequestHandler) -> None:
+    answer(handler, b"--edge\r\n", MULTIPART, length=1 << 20)
+
+
+def _in_content_of_unknown_length(handler: BaseHTTPRequestHandler) -> None:
+    handler.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Type: application/dicom\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "begin", [_in_the_status_line, _in_a_header, _in_the_content, _in_content_of_unknown_length]
+)
+def test_bytes_that_drip_are_no_silence_but_end(taker, begin):
     def drip(handler: BaseHTTPRequestHandler) -> None:
-        answer(handler, b"--edge\r\n", MULTIPART, length=1 << 20)
+        begin(handler)
         for _ in range(200):
             time.sleep(0.05)
             try:
@@ -214,7 +242,7 @@ def test_bytes_that_drip_are_no_silence_but_end(taker):
         began = time.monotonic()
         with pytest.raises(RetrieveError, match=r"did not finish within 0\.5 s"):
             place.retrieve(Part(STUDY))
-        with pytest.raises(RetrieveError):
+        with pytest.raises(RetrieveError, match=r"did not finish within 0\.5 s"):
             place.series(STUDY)
         assert time.monotonic() - began < 5
 
@@ -234,7 +262,7 @@ def test_what_came_before_the_connection_broke_is_kept(taker, engine, held):
     cut = whole[: len(whole) - len(second) // 2]
     with (
         server(lambda handler: answer(handler, cut, MULTIPART, length=len(whole))) as url, source(url, taker) as place,
-        pytest.raises(RetrieveError, match="ended the connection"),
+        pytest.raises(RetrieveError, match="failed: ChunkedEncodingError"),
     ):  # fmt: skip
         place.retrieve(Part(STUDY))
     assert set(held()) == {SLICES[0].SOPInstanceUID}
@@ -255,9 +283,25 @@ def test_broken_instances_and_what_is_none(taker, engine, held):
         assert "truncated" in place.retrieve(Part(STUDY))
     with Session(engine) as session:
         assert session.scalars(select(Quarantined.sender)).all() == ["web@127.0.0.1"]
+    assert held() == {}
+    whole = _bytes(SLICES[1])
+    for broken in (b"no DICOM", whole[:140], whole[:160], bytes(128) + b"DICM" + whole[144:]):
+        body = parts(broken, whole)
+        with server(lambda handler, body=body: answer(handler, body, MULTIPART)) as url, source(url, taker) as place:
+            assert "cannot be read" in place.retrieve(Part(STUDY))
+        assert set(held()) == {SLICES[1].SOPInstanceUID}, "what is broken keeps no other away"
+
+
+def test_an_answer_that_is_no_multipart(taker, engine, held):
+    """Some servers send a single instance as it is."""
     with (
-        server(lambda handler: answer(handler, parts(b"no DICOM"), MULTIPART)) as url, source(url, taker) as place,
-        pytest.raises(RetrieveError, match="cannot be read"),
+        server(lambda handler: answer(handler, _bytes(SLICES[0]), "application/dicom")) as url,
+        source(url, taker) as place,
+    ):
+        assert place.retrieve(Part(STUDY, T1, (SLICES[0].SOPInstanceUID,))) == ""
+    assert set(held()) == {SLICES[0].SOPInstanceUID}
+    with (
+        server(lambda handler: answer(handler, b"--edge--", "multipart/related")) as url, source(url, taker) as place,
+        pytest.raises(RetrieveError, match="multipart without a boundary"),
     ):  # fmt: skip
         place.retrieve(Part(STUDY))
-    assert held() == {}

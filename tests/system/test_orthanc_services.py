@@ -151,7 +151,7 @@ def test_orthanc_is_pulled_from_by_dicomweb(tmp_path):
     node, orthanc = pair(tmp_path, DEPLOYED, dicomweb=True)
     node.fetch_from(DicomWebSource(
         retrieve="dicomweb", name="pacs", url=f"http://127.0.0.1:{orthanc.http_port}/dicom-web", hours=(),
-        authorization_file="", certificate_authority="",
+        authorization_file="",
     ))  # fmt: skip
     with node, orthanc:
         Pair(node, orthanc).fill()

@@ -1,0 +1,105 @@
+"""HTTP requests that all come to an end, whatever the server does: silence is bounded, and the whole of it too."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Timer
+from typing import Any
+from weakref import WeakSet
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+Opened = Callable[[socket.socket], None]
+
+
+class TimedSession(requests.Session):
+    """Every request ends after ``seconds`` of silence: requests itself would wait for ever. ``tls`` is for https.
+
+    ``overdue``: after how many seconds the connections were ended, 0 while they were not.
+    """
+
+    def __init__(self, seconds: float, tls: ssl.SSLContext) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self.overdue = 0.0
+        # The configuration alone says where images and secrets go: no proxy of the environment, nobody's redirection.
+        self.trust_env = False
+        self.max_redirects = 0
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(tls, self._opened))
+
+    def request(self, *arguments: Any, **options: Any) -> requests.Response:
+        """As requests does it, with the session's patience with silence."""
+        return super().request(*arguments, **{**options, "timeout": self._seconds})
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """After so many seconds every connection ends, wherever in a request or an answer it is: bytes that drip in are
+        no silence. Raises requests.Timeout then, whatever that led to: an answer that is cut off may look whole."""
+        self.overdue = 0.0
+        timer = Timer(seconds, self._end, (seconds,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except Exception as error:
+            if self.overdue:
+                raise requests.Timeout from error
+            raise
+        finally:
+            timer.cancel()
+        if self.overdue:
+            raise requests.Timeout
+
+    def _opened(self, connection: socket.socket) -> None:
+        self._sockets.add(connection)
+        if self.overdue:
+            self._end(self.overdue)
+
+    def _end(self, seconds: float) -> None:
+        self.overdue = seconds
+        for connection in list(self._sockets):
+            with suppress(OSError):  # it has ended by itself
+                # That of the connection below TLS: an SSLSocket's own would let the rest be read as if it were plain.
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that use ``tls`` and nothing else, and of which ``opened`` is told."""
+
+    def __init__(self, tls: ssl.SSLContext, opened: Opened) -> None:
+        self._tls = tls
+        self._pools = {"http": _told(HTTPConnectionPool, opened), "https": _told(HTTPSConnectionPool, opened)}
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {"ssl_context": self._tls} if host["scheme"] == "https" else {}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        """Nothing: requests would add authorities of its own to the context."""
+
+
+def _told(pool: type[HTTPConnectionPool], opened: Opened) -> type[HTTPConnectionPool]:
+    """A kind of pool whose connections tell ``opened`` of their socket once they stand."""
+    connection: Any = HTTPSConnection if issubclass(pool, HTTPSConnectionPool) else HTTPConnection
+
+    class Connection(connection):  # type: ignore[misc]
+        def connect(self) -> None:
+            super().connect()
+            opened(self.sock)
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})

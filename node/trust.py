@@ -1,0 +1,36 @@
+"""TLS of the connections that this node opens, for DICOM and for DICOMweb: whom it trusts and who it is."""
+
+from __future__ import annotations
+
+import ssl
+
+from node.sender import SendError
+from node.settings import TlsSettings
+
+
+def client_context(tls: TlsSettings | None, peer: str) -> ssl.SSLContext:
+    """What a connection to ``peer`` is wrapped with: TLS 1.2 or newer (PS3.15 section B.12, BCP 195), its certificate
+    checked against the authority and its address; without ``tls`` against the system's authorities.
+
+    Raises SendError that names the key and the file that cannot be used.
+    """
+    authority = tls.certificate_authority if tls is not None else ""
+    try:
+        context = ssl.create_default_context(cafile=authority or None)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable(peer, "certificate_authority", authority, error) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls is not None and tls.certificate:
+        try:
+            context.load_cert_chain(tls.certificate, tls.key or None, password="")  # nobody is there to be asked
+        except (OSError, ssl.SSLError) as error:
+            files = f"{tls.certificate}, {tls.key or 'the same'}"
+            raise _unusable(peer, "certificate and key", files, error) from error
+    return context
+
+
+def _unusable(peer: str, key: str, files: str, error: OSError) -> SendError:
+    # ssl.SSLError is an OSError too; its strerror is no use to anybody.
+    why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+    what = f"the TLS files of {peer} cannot be used: {key} ({files}): {why or error}"
+    return SendError(f"{what}; PEM files are needed, the key without a passphrase")
