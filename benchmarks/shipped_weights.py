@@ -28,7 +28,8 @@ from model.network import Head, SynthesisNetwork
 from model.rivals import extrapolated, fit_extrapolation, unchanged
 from model.store import SHIPPED, Model, write_weights
 from model.synthesise import synthesise
-from model.train import CHECKPOINT, TrainingProgress, TrainingSettings, new_network, read_checkpoint, train
+from model.train import CHECKPOINT, TrainingProgress, new_network, read_checkpoint, train
+from model.training_settings import TrainingSettings
 from preprocessing.volume import Role
 
 FloatArray = NDArray[np.float32]

@@ -7,6 +7,8 @@ things: ``draw`` is random, ``load`` and ``flip`` are not.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,6 +32,10 @@ class Example:
     record: SubjectRecord
     corner: tuple[int, int, int]
     flipped_axes: tuple[int, ...]
+
+    def window(self, crop: int | None) -> tuple[slice, ...]:
+        """Where its cube of side ``crop`` lies in the grid; None for all of it."""
+        return tuple(slice(None) if crop is None else slice(start, start + crop) for start in self.corner)
 
 
 def draw(
@@ -67,7 +73,7 @@ def load(
 ) -> tuple[Tensor, Tensor]:
     """The inputs (batch, M, z, y, x) and targets (batch, 1, z, y, x) of the crops, on the CPU, not flipped yet; with
     ``shared_scale`` the low dose is on T1's scale (``model.intensity``)."""
-    pairs = [_cut(cohort.read(example.record), example.corner, crop) for example in examples]
+    pairs = [_cut(cohort.read(example.record), example.window(crop)) for example in examples]
     if shared_scale:
         pairs = [
             (on_t1_scale(inputs, cohort.roles, _line(cohort, example.record)), target)
@@ -77,8 +83,7 @@ def load(
     return torch.from_numpy(np.stack(inputs)), torch.from_numpy(np.stack(targets))
 
 
-def _cut(subject: Subject, corner: tuple[int, int, int], crop: int | None) -> tuple[np.ndarray, np.ndarray]:
-    window = tuple(slice(None) if crop is None else slice(start, start + crop) for start in corner)
+def _cut(subject: Subject, window: tuple[slice, ...]) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(subject.input[:, *window]), np.asarray(subject.target[None, *window])
 
 
@@ -95,3 +100,11 @@ def flip(batch: Tensor, examples: tuple[Example, ...]) -> Tensor:
     return torch.stack(
         [torch.flip(one, example.flipped_axes) for one, example in zip(batch, examples, strict=True)]
     )
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Inside, what torch draws on ``device`` (dropout) depends on ``seed`` alone; outside nothing is changed."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -23,7 +23,8 @@ from model.cohort import Mask
 from model.fast_pass import FastPass
 from model.intensity import line_to_t1, on_t1_scale
 from model.network import SynthesisNetwork
-from model.sampling import SPATIAL_AXES
+from model.precision import half_precision_holds
+from model.sampling import SPATIAL_AXES, seeded
 from model.store import Model
 from preprocessing.processor import freed_pages_kept, multiplies_bf16
 from preprocessing.volume import Role
@@ -94,6 +95,9 @@ def average_flips(
         if brain is not None and device.type == "cpu" and isinstance(network, SynthesisNetwork):
             answer_flipped = FastPass(network, volume, brain, torch.bfloat16 if half_precision else torch.float32)
         else:
+            half_precision = half_precision and half_precision_holds(
+                network, tuple(volume.shape), torch.bfloat16, learning=False
+            )
             answer_flipped = partial(_whole_pass, network, volume, half_precision)
         for done, axes in enumerate(FLIPS, start=1):
             answers.append(answer_flipped(axes)[0])
@@ -109,6 +113,6 @@ def average_flips(
 def _whole_pass(network: nn.Module, volume: Tensor, half_precision: bool, axes: Sequence[int]) -> Tensor:
     """The answer to the flipped volume, flipped back, over the whole grid, whatever the network and the device."""
     flipped = torch.flip(volume, list(axes)).contiguous(memory_format=torch.channels_last_3d)
-    with torch.random.fork_rng(), torch.autocast(volume.device.type, torch.bfloat16, enabled=half_precision):
-        torch.manual_seed(1 + FLIPS.index(tuple(axes)))  # for a Bayesian network's dropout: the same each time
+    same_dropout = seeded(volume.device, 1 + FLIPS.index(tuple(axes)))
+    with same_dropout, torch.autocast(volume.device.type, torch.bfloat16, enabled=half_precision):
         return torch.flip(network(flipped), list(axes))

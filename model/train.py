@@ -1,7 +1,6 @@
 """Training, to be read in one sitting: the paper's L2 loss and Adam, flips on the device, half precision.
 
-``TrainingSettings`` also names what the paper does not do: other losses and heads, a shared intensity scale, the
-architectures of its rivals. Each is one switch, so that each can be tried alone on the same folds.
+``model.training_settings`` has the hyperparameters.
 
 A run lives in a folder: ``checkpoint.pt`` is written to a side file, synced and renamed into place, so a run that is
 killed goes on from its last checkpoint to the very numbers it would have reached (randomness depends on seed and
@@ -10,116 +9,33 @@ step alone).
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from model.cohort import Cohort
-from model.losses import Loss, loss_of
-from model.network import GRID_MULTIPLE, Head, network_for
+from model.losses import loss_of
+from model.network import GRID_MULTIPLE, network_for
+from model.precision import half_precision_holds
+from model.processes import ALONE, Process, add_up
+from model.resident import ResidentCohort, fits
 from model.rival_networks import GongNetwork, KleesiekNetwork
-from model.sampling import draw, flip, load
+from model.sampling import Example, draw, flip, load, seeded
+from model.training_settings import Architecture, TrainingSettings
 from preprocessing.volume import Role
 
 CHECKPOINT = "checkpoint.pt"
 SMALLEST_HALF_PRECISION_SIDE = 3 * GRID_MULTIPLE
 """Below this the deepest feature map is two voxels deep, and there torch 2.13 on a CPU takes bf16 weight gradients from
 memory that was never written (measured on convolutions of 128 channels; three voxels and fp32 are right)."""
-
-
-class Architecture(StrEnum):
-    """Whose network is trained."""
-
-    BONE = "bone"
-    GONG = "gong"
-    KLEESIEK = "kleesiek"
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """The defaults are the paper's reference configuration (sections 2 and 3)."""
-
-    roles: tuple[Role, ...] = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
-    channels: int = 16
-    architecture: Architecture = Architecture.BONE
-    head: Head = Head.PAPER
-    loss: Loss = Loss.L2
-    shared_scale: bool = False
-    """Bring the low dose to T1's intensity scale first (``model.intensity``)."""
-    epochs: int = 300
-    batch: int = 1
-    """The paper states none."""
-    learning_rate: float = 1e-3
-    """Adam's default, as are its other parameters. 2e-3 diverges."""
-    cosine_decay: bool = False
-    """Let the learning rate fall to nothing along half a cosine, which helps short runs. The paper keeps
-    it constant."""
-    crop: int | None = None
-    """Side of a random cube in voxels, None for the paper's whole images: crops learn sooner on a CPU."""
-    lesion_share: float = 0.0
-    """The share of crops that are centred on an enhancing lesion."""
-    gradient_limit: float | None = None
-    """Gradients whose norm exceeds this are scaled down to it; None for the paper's plain Adam. Without normalisation
-    layers single steps bring gradients a hundred times the usual 3e-4, after which Adam throws the weights about."""
-    half_precision: bool = True
-    """bf16 autocast, or fp16."""
-    fp16: bool = False
-    """The paper's half precision instead of bf16: small gradients would vanish in it, so the loss is scaled up, by a
-    factor that grows until a gradient overflows (Micikevicius et al., ICLR 2018)."""
-    seed: int = 0
-    checkpoint_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.crop is not None and self.crop % GRID_MULTIPLE:
-            raise ValueError(f"crop must be a multiple of {GRID_MULTIPLE}, not {self.crop}")
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError(f"epochs and batch must be at least 1, not {self.epochs} and {self.batch}")
-        for needed, why in self._needs():
-            if needed not in self.roles:
-                raise ValueError(f"{why} needs {needed} among the inputs, which are {', '.join(self.roles)}")
-
-    def _needs(self) -> list[tuple[Role, str]]:
-        needs = []
-        starts_from_low_dose = self.head is Head.RESIDUAL and Role.T1 not in self.roles
-        if starts_from_low_dose or self.head is Head.DIFFERENCE:
-            needs.append((Role.LOW_DOSE, "this head"))
-        if self.shared_scale or self.architecture is Architecture.GONG:
-            needs.append((Role.LOW_DOSE, "this scale or architecture"))
-        if self.head is Head.DIFFERENCE or self.shared_scale or self.loss is Loss.ENHANCEMENT:
-            needs.append((Role.T1, "this head, scale or loss"))
-        return needs
-
-    @property
-    def identity(self) -> str:
-        """All that decides the numbers, as JSON with sorted keys."""
-        content = asdict(self)
-        del content["checkpoint_seconds"]
-        if not self.fp16:  # runs from before there was a choice stay what they were
-            del content["fp16"]
-        return json.dumps(content, sort_keys=True)
-
-
-def settings_from(given: Mapping[str, Any]) -> TrainingSettings:
-    """Settings from names and values, which may be texts. Raises ValueError naming what is unknown or does not fit."""
-    names = [field.name for field in fields(TrainingSettings)]
-    unknown = [name for name in given if name not in names]
-    if unknown:
-        raise ValueError(f"there is no setting {', '.join(unknown)}: choose from {', '.join(names)}")
-    try:
-        return TypeAdapter(TrainingSettings).validate_python(dict(given))
-    except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']} (not {one['input']!r})" for one in error.errors())
-        raise ValueError("; ".join(wrong)) from error
 
 
 @dataclass(frozen=True)
@@ -149,7 +65,7 @@ class _Learner:
     device: torch.device
 
     @classmethod
-    def new(cls, settings: TrainingSettings) -> _Learner:
+    def of(cls, settings: TrainingSettings) -> _Learner:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network = new_network(settings).to(device)
         if settings.architecture is not Architecture.GONG:
@@ -178,56 +94,102 @@ def train(
     settings: TrainingSettings,
     out: Path,
     progress: Callable[[TrainingProgress], None] | None = None,
+    process: Process = ALONE,
 ) -> nn.Module:
     """Train on every subject of ``cohort`` and return the network, on the CPU and in fp32. Goes on from the
-    checkpoint in ``out`` if there is one. Raises TrainingError if that belongs to another run, or if the loss is no
-    longer a number."""
-    if not cohort.subjects:
-        raise TrainingError(f"{cohort.folder} has no subject to train on")
+    checkpoint in ``out`` if there is one. Several processes that are ``joined`` each take a part of every batch and
+    come to the same network. Raises TrainingError for what cannot be trained, if the checkpoint belongs to another run,
+    or if the loss is no longer a number."""
+    _check(cohort, settings, process)
     cohort = cohort.with_roles(settings.roles)
-    side = settings.crop or min(cohort.read(cohort.subjects[0]).brain.shape)
-    if settings.architecture is Architecture.BONE and settings.half_precision and side < SMALLEST_HALF_PRECISION_SIDE:
-        raise TrainingError(
-            f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: turn it off"
-        )
     out.mkdir(parents=True, exist_ok=True)
-    learner = _Learner.new(settings)
-    network = learner.network
+    learner = _Learner.of(settings)
     steps = math.ceil(settings.epochs * len(cohort.subjects) / settings.batch)
     run = {"cohort": cohort.digest, "settings": settings.identity}
     begin = _resume(out / CHECKPOINT, run, learner)
+    if begin == steps:
+        return learner.network.cpu().eval()
 
+    batch_of = _batches(cohort, settings, learner.device, process)
+    half = _half_precision(learner.network, settings, batch_of(begin)[0])
     started = saved = time.monotonic()
     for step in range(begin, steps):
         if settings.cosine_decay:
             for group in learner.optimiser.param_groups:
                 group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
-        loss = _step(learner, cohort, settings, step)
+        loss = _step(learner, settings, half, step, batch_of(step))
         if not math.isfinite(loss):
             raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or use fp32")
         last = step + 1 == steps
-        if last or time.monotonic() - saved > settings.checkpoint_seconds:
+        if process.leads and (last or time.monotonic() - saved > settings.checkpoint_seconds):
             _save(out / CHECKPOINT, run, learner, step + 1)
             saved = time.monotonic()
         if progress is not None:
-            progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started, network))
-    return network.cpu().eval()
+            progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started, learner.network))
+    return learner.network.cpu().eval()
 
 
-def _step(learner: _Learner, cohort: Cohort, settings: TrainingSettings, step: int) -> float:
-    network, optimiser, scaler = learner.network, learner.optimiser, learner.scaler
-    examples = draw(cohort, settings.seed, step, settings.batch, settings.crop, settings.lesion_share)
-    loaded = load(cohort, examples, settings.crop, shared_scale=settings.shared_scale)
-    inputs, targets = (flip(volumes.to(learner.device).float(), examples) for volumes in loaded)
-    inputs = inputs.contiguous(memory_format=torch.channels_last_3d)
-    optimiser.zero_grad(set_to_none=True)
+def _check(cohort: Cohort, settings: TrainingSettings, process: Process) -> None:
+    if not cohort.subjects:
+        raise TrainingError(f"{cohort.folder} has no subject to train on")
+    side = settings.crop or min(cohort.read(cohort.subjects[0]).brain.shape)
+    if settings.architecture is Architecture.BONE and settings.half_precision and side < SMALLEST_HALF_PRECISION_SIDE:
+        raise TrainingError(
+            f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: turn it off"
+        )
+    if settings.batch % process.count:
+        raise TrainingError(
+            f"a batch of {settings.batch} cannot be split over {process.count} processes: choose a multiple, or one "
+            "process (folds and ablations are spread over processes whatever the batch)"
+        )
+    if process.count > 1 and settings.architecture is not Architecture.BONE:
+        raise TrainingError(f"{settings.architecture}'s batches cannot be split: train it with one process")
+
+
+def _batches(
+    cohort: Cohort, settings: TrainingSettings, device: torch.device, process: Process
+) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """From a step to what this process sees in it, flipped and on the device: inputs (examples, M, z, y, x) and targets
+    (examples, 1, z, y, x), fp32."""
+    load_examples: Callable[[tuple[Example, ...], int | None], tuple[Tensor, Tensor]]
+    if fits(cohort, device, shared_scale=settings.shared_scale):
+        load_examples = ResidentCohort(cohort, device, shared_scale=settings.shared_scale).load
+    else:
+        load_examples = partial(load, cohort, shared_scale=settings.shared_scale)
+
+    def batch_of(step: int) -> tuple[Tensor, Tensor]:
+        drawn = draw(cohort, settings.seed, step, settings.batch, settings.crop, settings.lesion_share)
+        ours = drawn[process.rank :: process.count]
+        loaded = load_examples(ours, settings.crop)
+        inputs, targets = (flip(volumes.to(device).float(), ours) for volumes in loaded)
+        return inputs.contiguous(memory_format=torch.channels_last_3d), targets
+
+    return batch_of
+
+
+def _half_precision(network: nn.Module, settings: TrainingSettings, inputs: Tensor) -> torch.dtype | None:
+    """What ``inputs`` are computed in; None for fp32, also where the device gets the asked one wrong."""
+    if not settings.half_precision:
+        return None
     half = torch.float16 if settings.fp16 else torch.bfloat16
-    with torch.random.fork_rng(), torch.autocast(learner.device.type, half, enabled=settings.half_precision):
-        torch.manual_seed(hash((settings.seed, step)) % 2**63)  # dropout, too, depends on seed and step alone
+    return half if half_precision_holds(network, tuple(inputs.shape), half, learning=True) else None
+
+
+def _step(
+    learner: _Learner, settings: TrainingSettings, half: torch.dtype | None, step: int, batch: tuple[Tensor, Tensor]
+) -> float:
+    network, optimiser, scaler = learner.network, learner.optimiser, learner.scaler
+    inputs, targets = batch
+    optimiser.zero_grad(set_to_none=True)
+    same_dropout = seeded(learner.device, hash((settings.seed, step)) % 2**63)
+    with same_dropout, torch.autocast(learner.device.type, half, enabled=half is not None):
         virtual: Tensor = network(inputs)
     t1 = inputs[:, settings.roles.index(Role.T1), None] if Role.T1 in settings.roles else None
-    loss = loss_of(settings.loss, virtual, targets, t1)
+    share = len(inputs) / settings.batch
+    loss = share * loss_of(settings.loss, virtual, targets, t1)
     scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    if share < 1:
+        add_up([loss.detach(), *(parameter.grad for parameter in network.parameters() if parameter.grad is not None)])
     if settings.gradient_limit is not None:
         scaler.unscale_(optimiser)
         torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_limit)

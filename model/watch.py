@@ -13,7 +13,9 @@ from torch import nn
 from model.cohort import Cohort
 from model.intensity import line_to_t1, on_t1_scale
 from model.pictures import FULL_DOSE, TITLES, Row, draw
-from model.train import TrainingError, TrainingProgress, TrainingSettings
+from model.sampling import seeded
+from model.train import TrainingError, TrainingProgress
+from model.training_settings import TrainingSettings
 from preprocessing.volume import Role
 
 if TYPE_CHECKING:
@@ -68,8 +70,9 @@ def _shown(cohort: Cohort, settings: TrainingSettings) -> tuple[Row, torch.Tenso
 def _answer(network: nn.Module, inputs: torch.Tensor) -> np.ndarray:
     learning = network.training
     network.eval()  # batch statistics are not to be touched
-    with torch.inference_mode(), torch.random.fork_rng():
-        answer: np.ndarray = network(inputs.to(next(network.parameters()).device))[0, 0].cpu().numpy()
+    device = next(network.parameters()).device
+    with torch.inference_mode(), seeded(device, 0):
+        answer: np.ndarray = network(inputs.to(device))[0, 0].cpu().numpy()
     network.train(learning)
     return answer
 

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+import model.train
 from model.cohort import Cohort, write_subject
 from model.evaluate import evaluate
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
-from model.train import CHECKPOINT, TrainingError, TrainingSettings, new_network, train
+from model.train import CHECKPOINT, TrainingError, new_network, train
+from model.training_settings import TrainingSettings
 
 from .tiny import ROLES, tiny_cohort, tiny_subject
 
@@ -66,6 +68,19 @@ def test_fp16_scales_its_loss_and_resumes_with_the_scale(tmp_path):
     for name, expected in whole.state_dict().items():
         assert torch.equal(expected, resumed.state_dict()[name]), name
     assert not torch.equal(whole.last.weight, first.last.weight)
+
+
+def test_where_half_precision_is_wrong_the_numbers_are_those_of_fp32(tmp_path, monkeypatch):
+    write_subject(tmp_path / "cohort", "one", "head", ROLES, tiny_subject(1, side=48))
+    cohort = Cohort.open(tmp_path / "cohort")
+    full = replace(SETTINGS, channels=2, epochs=2)
+    half = replace(full, half_precision=True)
+    reference, rounded = (train(cohort, one, tmp_path / name) for one, name in ((full, "full"), (half, "half")))
+    monkeypatch.setattr(model.train, "half_precision_holds", lambda *arguments, **named: False)
+    fallen_back = train(cohort, half, tmp_path / "fallen back")
+    for name, expected in reference.state_dict().items():
+        assert torch.equal(fallen_back.state_dict()[name], expected), name
+    assert not torch.equal(rounded.last.weight, reference.last.weight)
 
 
 def test_the_seed_decides_the_first_weights_and_leaves_torch_alone():

@@ -12,7 +12,8 @@ from model.metrics import ssim
 from model.network import Head
 from model.rival_networks import GongNetwork
 from model.synthesise import average_flips
-from model.train import Architecture, TrainingSettings, new_network, train
+from model.train import new_network, train
+from model.training_settings import Architecture, TrainingSettings
 from preprocessing.volume import Role
 
 from .tiny import ROLES, tiny_cohort, tiny_subject

@@ -7,7 +7,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model.losses import Loss
-from model.train import Architecture, TrainingSettings, train
+from model.train import train
+from model.training_settings import Architecture, TrainingSettings
 from model.watch import Watch
 
 from .tiny import ROLES, tiny_cohort

@@ -1,0 +1,65 @@
+"""Several processes at one piece of work, as ``torchrun`` starts them: which one this is, and its share of the machine.
+
+Trainings are spread over processes (``model.crossvalidate``); where there is only one, its batches are split here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, distributed
+
+from preprocessing.processor import use_threads
+
+
+@dataclass(frozen=True)
+class Process:
+    """The ``rank``-th of ``count`` processes, counted from 0; by default the only one."""
+
+    rank: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that speaks, draws and writes tables."""
+        return self.rank == 0
+
+
+ALONE = Process()
+
+
+def started() -> Process:
+    """This process as ``torchrun`` numbered it, on its share of the machine: the GPU of its local rank where there is
+    one (several processes share it where there are fewer), and as many of the processor's cores as every other."""
+    if "LOCAL_RANK" not in os.environ:
+        return ALONE
+    local_rank, beside = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+    use_threads(max(1, len(os.sched_getaffinity(0)) // beside))
+    return Process(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+
+
+@contextmanager
+def joined(process: Process) -> Iterator[None]:
+    """Inside, the processes can add up what each has: for one training whose batches are split."""
+    if process.count == 1:
+        yield
+        return
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def add_up(tensors: Sequence[Tensor]) -> None:
+    """Each tensor becomes its sum over the processes that are ``joined``, to the bit the same in all of them."""
+    total = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(total)
+    for tensor, summed in zip(tensors, torch.split(total, [tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(summed.view_as(tensor))
