@@ -7,13 +7,13 @@ from dataclasses import replace
 from itertools import combinations
 
 from model.contenders import Trained
-from model.crossvalidate import CrossValidation, Happening, Plan, cross_validate
+from model.crossvalidate import CrossValidation, Happening, Plan, cross_validate_all
 from model.evaluate import Figures
 from model.network import Head
 from model.paper import TABLE_1
 from model.report import FIGURES, figures
 from model.tables import Table
-from model.train import TrainingSettings
+from model.training_settings import TrainingSettings
 from preprocessing.volume import Role
 
 ORDER = (Role.LOW_DOSE, Role.T1, Role.ADC, Role.FLAIR)
@@ -26,12 +26,12 @@ def backward_elimination(
     """From all of ``settings.roles`` down to one, at each step without each one in turn, then going on without the one
     whose loss raises the mean L2 least. Ten configurations from four inputs, in the order of Table 1."""
     kept = settings.roles
-    results = [_validated(plan, settings, kept, told)]
+    results = [*_validated(plan, settings, [kept], told)]
     while len(kept) > 1:
-        without = {role: tuple(one for one in kept if one is not role) for role in _ordered(kept)}
-        tried = {role: _validated(plan, settings, roles, told) for role, roles in without.items()}
-        results += tried.values()
-        kept = without[min(tried, key=lambda role: _l2(tried[role]))]
+        without = [tuple(one for one in kept if one is not role) for role in _ordered(kept)]
+        tried = _validated(plan, settings, without, told)
+        results += tried
+        kept = min(zip(without, tried, strict=True), key=lambda pair: _l2(pair[1]))[0]
     return tuple(results)
 
 
@@ -39,8 +39,8 @@ def paper_rows(
     plan: Plan, settings: TrainingSettings, told: Callable[[Happening], None]
 ) -> tuple[CrossValidation, ...]:
     """The ten configurations of the paper's Table 1, whatever an elimination here would have removed."""
-    rows = (tuple(role for role in settings.roles if role in roles) for roles in TABLE_1)
-    return tuple(_validated(plan, settings, roles, told) for roles in rows)
+    rows = [tuple(role for role in settings.roles if role in roles) for roles in TABLE_1]
+    return _validated(plan, settings, rows, told)
 
 
 def every_subset(
@@ -49,7 +49,7 @@ def every_subset(
     """All non-empty subsets of ``settings.roles``, largest first: fifteen from four."""
     sizes = range(len(settings.roles), 0, -1)
     subsets = [roles for size in sizes for roles in combinations(settings.roles, size)]
-    return tuple(_validated(plan, settings, roles, told) for roles in subsets)
+    return _validated(plan, settings, subsets, told)
 
 
 def table_1(results: Sequence[CrossValidation]) -> Table:
@@ -68,10 +68,14 @@ def table_1(results: Sequence[CrossValidation]) -> Table:
 
 
 def _validated(
-    plan: Plan, settings: TrainingSettings, roles: tuple[Role, ...], told: Callable[[Happening], None]
-) -> CrossValidation:
+    plan: Plan, settings: TrainingSettings, subsets: Sequence[tuple[Role, ...]], told: Callable[[Happening], None]
+) -> tuple[CrossValidation, ...]:
+    return cross_validate_all([(plan, _with_inputs(settings, roles)) for roles in subsets], told)
+
+
+def _with_inputs(settings: TrainingSettings, roles: tuple[Role, ...]) -> Trained:
     changed = replace(settings, roles=roles, head=_head(settings.head, set(roles)))
-    return cross_validate(plan, Trained(" + ".join(_ordered(roles)), changed), told)
+    return Trained(" + ".join(_ordered(roles)), changed)
 
 
 def _head(asked: Head, roles: set[Role]) -> Head:

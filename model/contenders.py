@@ -21,7 +21,8 @@ from model.losses import Loss
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
 from model.synthesise import average_flips
-from model.train import Architecture, TrainingProgress, TrainingSettings, train
+from model.train import TrainingProgress, train
+from model.training_settings import Architecture, TrainingSettings
 from preprocessing.processor import multiplies_bf16
 from preprocessing.volume import Role
 
@@ -83,7 +84,7 @@ class Trained:
             if self.settings.shared_scale:
                 t1, low_dose = (inputs[self.roles.index(role)] for role in PAIR)
                 inputs = on_t1_scale(inputs, self.roles, line_to_t1(t1, low_dose, brain))
-            virtual, uncertainty = average_flips(network, inputs, half_precision=half)
+            virtual, uncertainty = average_flips(network, inputs, half_precision=half, brain=brain)
             return np.clip(virtual, 0, 1), uncertainty
 
         return predict

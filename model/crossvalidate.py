@@ -2,9 +2,11 @@
 
 A run lives in ``runs/<key>``: the key is a digest of the training subjects (names, arrays, inputs), of all settings,
 and of the code that decides the numbers. The same fold in ``validate``, ``ablate`` and ``scale`` is one folder; a
-killed command goes on from its checkpoint and its judged subjects.
+killed command goes on from its checkpoint and its judged subjects. Processes that do the same at the same time, as
+``torchrun`` starts them, share the folds: each takes those that nobody else is at.
 
     run.json                  what the key was made from, to be read
+    claim.lock                held by the process that trains and judges (``model.claim``)
     checkpoint.pt             the training (``model.train``)
     judged-<key>/<name>.json  a test subject's figures; its key also covers the judging code and the fold
     judged-<key>/<name>.npy   the virtual image, float16, of the subjects that are drawn
@@ -15,21 +17,29 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import model
+from model.claim import claimed
 from model.cohort import Cohort, SubjectRecord
 from model.contenders import Contender, Predictor, Told, key_of
 from model.folds import Fold, folds, part
 from model.judge import Judgement, detection_level, judge, t1_of
 from model.train import TrainingProgress
 
-LEARNING = ("network", "rival_networks", "losses", "intensity", "sampling", "train", "rivals")
-JUDGING = ("metrics", "detection", "radiology", "calibration", "judge", "synthesise", "contenders")
+LEARNING = (
+    "network", "rival_networks", "losses", "intensity", "sampling", "resident", "precision", "training_settings",
+    "train", "rivals",
+)  # fmt: skip
+JUDGING = (
+    "metrics", "detection", "radiology", "calibration", "judge", "synthesise", "fast_pass", "contenders", "ensemble",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,21 +80,60 @@ class CrossValidation:
         return tuple(sorted((one for fold in self.folds for one in fold), key=lambda one: one.subject))
 
 
+@dataclass(frozen=True)
+class _Task:
+    """One fold of one contender: what one process trains and judges in one go."""
+
+    plan: Plan
+    contender: Contender
+    fold: Fold
+
+    @cached_property
+    def train_set(self) -> Cohort:
+        return part(self.fold.train, self.plan.fraction, self.plan.seed).with_roles(self.contender.roles)
+
+    @cached_property
+    def run(self) -> Path:
+        return self.plan.runs / key_of(self.train_set.digest, self.contender.identity, code_digest(LEARNING))
+
+
 def cross_validate(
     plan: Plan, contender: Contender, told: Callable[[Happening], None] = lambda happening: None
 ) -> CrossValidation:
-    """Train and judge whatever is not there yet. Raises CohortError, TrainingError or ValueError."""
-    judged, runs = [], []
-    for fold in folds(plan.cohort, plan.folds, plan.seed):
-        train_set = part(fold.train, plan.fraction, plan.seed).with_roles(contender.roles)
-        run = _run_folder(plan.runs, train_set, contender)
+    """``cross_validate_all`` of one contender."""
+    return cross_validate_all([(plan, contender)], told)[0]
 
-        def say(what: str, share: float, number: int = fold.number) -> None:
-            told(Happening(contender.name, number, plan.folds, what, share))
 
-        judged.append(_judge_fold(plan, contender, fold, train_set, run, say))
-        runs.append(run)
-    return CrossValidation(contender, tuple(judged), tuple(runs))
+def cross_validate_all(
+    studies: Sequence[tuple[Plan, Contender]], told: Callable[[Happening], None] = lambda happening: None
+) -> tuple[CrossValidation, ...]:
+    """Train and judge whatever is not there yet, in the order given, leaving out what another process is at; then wait
+    for those, and go on where one died. All processes return the same. Raises CohortError, TrainingError or
+    ValueError."""
+    tasks = [
+        [_Task(plan, contender, fold) for fold in folds(plan.cohort, plan.folds, plan.seed)]
+        for plan, contender in studies
+    ]
+    _work_off([task for one in tasks for task in one], told)
+    return tuple(
+        CrossValidation(contender, tuple(_judged(task) for task in one), tuple(task.run for task in one))
+        for (_, contender), one in zip(studies, tasks, strict=True)
+    )
+
+
+def _work_off(tasks: Sequence[_Task], told: Callable[[Happening], None]) -> None:
+    elsewhere = []
+    for task in tasks:
+        task.run.mkdir(parents=True, exist_ok=True)
+        with claimed(task.run, wait=False) as ours:
+            if ours:
+                _finish(task, told)
+            else:
+                elsewhere.append(task)
+    for task in elsewhere:
+        told(Happening(task.contender.name, task.fold.number, task.plan.folds, "another process is at it", 0.0))
+        with claimed(task.run, wait=True):
+            _finish(task, told)  # it is done, unless that process died
 
 
 def judged_folder(run: Path, fold: Fold) -> Path:
@@ -93,6 +142,7 @@ def judged_folder(run: Path, fold: Fold) -> Path:
     return run / f"judged-{key_of(whole.digest, str(fold.test.voxel_mm), code_digest(JUDGING))}"
 
 
+@cache
 def code_digest(modules: tuple[str, ...]) -> str:
     """A digest of what the modules do: comments and layout do not enter, any other change does."""
     told = hashlib.sha256()
@@ -102,52 +152,61 @@ def code_digest(modules: tuple[str, ...]) -> str:
     return told.hexdigest()
 
 
-def _run_folder(runs: Path, train_set: Cohort, contender: Contender) -> Path:
-    code = code_digest(LEARNING)
-    run = runs / key_of(train_set.digest, contender.identity, code)
-    run.mkdir(parents=True, exist_ok=True)
-    about = {
-        "contender": contender.name, "identity": contender.identity, "cohort": train_set.digest, "code": code,
-        "roles": list(contender.roles), "subjects": [record.name for record in train_set.subjects],
-    }  # fmt: skip
-    (run / "run.json").write_text(json.dumps(about, indent=1) + "\n")
-    return run
+def _finish(task: _Task, told: Callable[[Happening], None]) -> None:
+    def say(what: str, share: float) -> None:
+        told(Happening(task.contender.name, task.fold.number, task.plan.folds, what, share))
 
-
-def _judge_fold(
-    plan: Plan, contender: Contender, fold: Fold, train_set: Cohort, run: Path, say: Callable[[str, float], None]
-) -> tuple[Judgement, ...]:
-    folder = judged_folder(run, fold)
+    folder = judged_folder(task.run, task.fold)
     folder.mkdir(exist_ok=True)
-
-    def there(record: SubjectRecord) -> bool:
-        drawn = record.name not in plan.drawn or (folder / f"{record.name}.npy").exists()
-        return drawn and (folder / f"{record.name}.json").exists()
-
-    if not all(there(record) for record in fold.test.subjects):
+    missing = [record for record in task.fold.test.subjects if not _is_there(task.plan, folder, record)]
+    if missing:
+        _describe(task)
         learning: Told = lambda progress: say(_learning(progress), progress.step / progress.steps)  # noqa: E731
-        predict = contender.fit(train_set, run, learning)
-        for done, record in enumerate(fold.test.subjects):
-            say(f"judging {record.name}", done / len(fold.test.subjects))
-            if not there(record):
-                _judge_subject(plan, contender, fold, record, predict, folder)
+        predict = task.contender.fit(task.train_set, task.run, learning)
+        for done, record in enumerate(missing):
+            say(f"judging {record.name}", done / len(missing))
+            _judge_subject(task, record, predict, folder)
     say("done", 1.0)
-    return tuple(Judgement.read(folder / f"{record.name}.json") for record in fold.test.subjects)
 
 
-def _judge_subject(
-    plan: Plan, contender: Contender, fold: Fold, record: SubjectRecord, predict: Predictor, folder: Path
-) -> None:
+def _is_there(plan: Plan, folder: Path, record: SubjectRecord) -> bool:
+    drawn = record.name not in plan.drawn or (folder / f"{record.name}.npy").exists()
+    return drawn and (folder / f"{record.name}.json").exists()
+
+
+def _describe(task: _Task) -> None:
+    train_set = task.train_set
+    about = {
+        "contender": task.contender.name, "identity": task.contender.identity, "cohort": train_set.digest,
+        "code": code_digest(LEARNING), "roles": list(train_set.roles),
+        "subjects": [record.name for record in train_set.subjects],
+    }  # fmt: skip
+    (task.run / "run.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _judge_subject(task: _Task, record: SubjectRecord, predict: Predictor, folder: Path) -> None:
+    fold = task.fold
     whole = fold.test.with_roles(fold.test.stored_roles)
     subject = whole.read(record)
-    seen = replace(whole, roles=contender.roles).read(record)
+    seen = whole.with_roles(task.contender.roles).read(record)
     virtual, uncertainty = predict(seen.input.astype(np.float32), np.asarray(subject.brain))
     level = detection_level(fold.train.with_roles(fold.train.stored_roles))
     result = judge(record.name, subject, t1_of(whole, subject), (virtual, uncertainty), level, whole.voxel_mm)
-    if record.name in plan.drawn:
-        picture = np.where(subject.brain, virtual, 0).astype(np.float16)
-        np.save(folder / f"{record.name}.npy", picture, allow_pickle=False)
+    if record.name in task.plan.drawn:
+        _keep(folder / f"{record.name}.npy", np.where(subject.brain, virtual, 0).astype(np.float16))
     result.write(folder / f"{record.name}.json")
+
+
+def _keep(path: Path, picture: NDArray[np.float16]) -> None:
+    draft = path.with_suffix(".part")
+    with draft.open("wb") as file:
+        np.save(file, picture, allow_pickle=False)
+    draft.replace(path)
+
+
+def _judged(task: _Task) -> tuple[Judgement, ...]:
+    folder = judged_folder(task.run, task.fold)
+    return tuple(Judgement.read(folder / f"{record.name}.json") for record in task.fold.test.subjects)
 
 
 def _learning(progress: TrainingProgress) -> str:

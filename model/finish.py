@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from importlib.metadata import version
@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.card import ModelCard
-from model.cohort import Cohort, Mask
-from model.contenders import Linear, Nothing, Predictor, Trained
-from model.crossvalidate import LEARNING, Happening, Plan, code_digest, cross_validate
+from model.cohort import Mask
+from model.contenders import PAIR, Linear, Nothing, Predictor, Trained
+from model.crossvalidate import LEARNING, Plan, code_digest
 from model.evaluate import Result, evaluate
-from model.folds import folds
+from model.folds import Fold, folds
 from model.network import SynthesisNetwork
 from model.rivals import fit_extrapolation
 from model.store import write_weights
-from model.train import TrainingSettings, train
-from preprocessing.volume import Role
+from model.train import train
+from model.training_settings import TrainingSettings
 
 FloatArray = NDArray[np.float32]
 LIMITS = (
@@ -32,39 +32,38 @@ COARSE = "Trained on voxels of {:g} mm: a rehearsal, not for the node's 1 mm gri
 UNJUDGED = "Nobody was held out: how good it is on heads that it never saw is not known."
 
 
-def write_model(folder: Path, run: Path, train_set: Cohort, test_set: Cohort, settings: TrainingSettings) -> ModelCard:
-    """Write the finished training in ``run`` as a model folder, judged on ``test_set`` where that has subjects. Raises
+def write_model(folder: Path, run: Path, fold: Fold, settings: TrainingSettings) -> ModelCard:
+    """Write the finished training in ``run`` as a model folder, judged on those that ``fold`` holds out, if any. Raises
     ValueError for a rival's architecture, which the node does not run."""
-    network = train(train_set, settings, run)  # finished: this reads its checkpoint
+    network = train(fold.train, settings, run)  # finished: this reads its checkpoint
     if not isinstance(network, SynthesisNetwork):
         raise ValueError(f"a model folder holds the paper's network, not {settings.architecture}'s")
     digest = write_weights(folder, network, settings.roles, shared_scale=settings.shared_scale)
-    results = _judged(train_set, test_set, settings, run) if test_set.subjects else ()
-    coarse = (COARSE.format(train_set.voxel_mm),) if train_set.voxel_mm != 1 else ()
+    results = _judged(fold, settings, run) if fold.test.subjects else ()
+    coarse = (COARSE.format(fold.train.voxel_mm),) if fold.train.voxel_mm != 1 else ()
     card = ModelCard(
         name=folder.name,
-        summary=f"C = {settings.channels} for {', '.join(settings.roles)}, from {len(train_set.subjects)} subjects.",
+        summary=f"C = {settings.channels} for {', '.join(settings.roles)}, from {len(fold.train.subjects)} subjects.",
         weights_sha256=digest,
-        cohort_digest=train_set.digest,
+        cohort_digest=fold.train.digest,
         commit=f"quarterdose {version('quarterdose')}, learning code {code_digest(LEARNING)[:12]}",
         command="quarterdose train",
         training=described(settings),
         results=results,
-        limits=(*LIMITS, *coarse, *(() if test_set.subjects else (UNJUDGED,))),
+        limits=(*LIMITS, *coarse, *(() if fold.test.subjects else (UNJUDGED,))),
     )
     card.write(folder)
     return card
 
 
 def write_folds(
-    folder: Path, plan: Plan, settings: TrainingSettings, told: Callable[[Happening], None]
+    folder: Path, plan: Plan, settings: TrainingSettings, runs: Sequence[Path]
 ) -> tuple[ModelCard, ...]:
-    """The paper's network of every fold of ``plan`` as a model folder in ``folder``, ``fold_1`` and so on, trained
-    where it is not yet, its card from the subjects of its fold: an ensemble for ``model.ensemble``."""
-    trained = cross_validate(plan, Trained("the paper", settings), told)
+    """The network of every fold of ``plan``, trained in ``runs``, as a model folder in ``folder``, ``fold_1`` and so
+    on, its card from the subjects of its fold: an ensemble for ``model.ensemble``."""
     return tuple(
-        write_model(folder / f"fold_{fold.number}", run, fold.train.with_roles(settings.roles), fold.test, settings)
-        for fold, run in zip(folds(plan.cohort, plan.folds, plan.seed), trained.runs, strict=True)
+        write_model(folder / f"fold_{fold.number}", run, fold, settings)
+        for fold, run in zip(folds(plan.cohort, plan.folds, plan.seed), runs, strict=True)
     )
 
 
@@ -74,15 +73,15 @@ def described(settings: TrainingSettings) -> tuple[str, ...]:
     return tuple(f"{name}: {', '.join(value) if isinstance(value, tuple) else value}" for name, value in values)
 
 
-def _judged(train_set: Cohort, test_set: Cohort, settings: TrainingSettings, run: Path) -> tuple[Result, ...]:
+def _judged(fold: Fold, settings: TrainingSettings, run: Path) -> tuple[Result, ...]:
     methods: list[Trained | Nothing | Linear] = [Trained("this network", settings)]
-    if {Role.T1, Role.LOW_DOSE} <= set(test_set.stored_roles):
-        k = fit_extrapolation(train_set.with_roles((Role.T1, Role.LOW_DOSE)))
+    if set(PAIR) <= set(fold.test.stored_roles):
+        k = fit_extrapolation(fold.train.with_roles(PAIR))
         methods += [Nothing(), Linear(f"T1 + {k:.2f}·(low dose − T1), fitted", k)]
     results = []
     for method in methods:
-        predict = method.fit(train_set.with_roles(method.roles), run, lambda progress: None)
-        results.append(evaluate(method.name, partial(_virtual, predict), test_set.with_roles(method.roles)))
+        predict = method.fit(fold.train.with_roles(method.roles), run, lambda progress: None)
+        results.append(evaluate(method.name, partial(_virtual, predict), fold.test.with_roles(method.roles)))
     return tuple(results)
 
 

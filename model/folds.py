@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.cohort import Cohort, CohortError
+from model.cohort import Cohort, CohortError, SubjectRecord
 
 
 @dataclass(frozen=True)
 class Fold:
-    """The ``number``-th of the folds, counted from 1: who is trained on and who is held out."""
+    """The ``number``-th of the folds, counted from 1: who is trained on and who is held out. Raises CohortError where
+    a subject would be judged whose head or patient is trained on."""
 
     number: int
     train: Cohort
     test: Cohort
 
+    def __post_init__(self) -> None:
+        learned, judged = ({record.name for record in part.subjects} for part in (self.train, self.test))
+        for group in _groups((*self.train.subjects, *self.test.subjects)):
+            if group & learned and group & judged:
+                raise CohortError(
+                    f"{', '.join(sorted(group & judged))} cannot be judged by a network that learned from "
+                    f"{', '.join(sorted(group & learned))}, the same head or patient: hold out all of them"
+                )
+
 
 def folds(cohort: Cohort, count: int, seed: int = 0) -> tuple[Fold, ...]:
     """``count`` folds of nearly the same size. Subjects that share an anatomy or a patient are held out together, so
     that no head is ever seen in training and in testing. Raises CohortError for fewer such groups than folds."""
-    groups = _groups(cohort)
+    groups = _groups(cohort.subjects)
     if not 2 <= count <= len(groups):
         raise CohortError(f"{count} folds need as many unrelated heads; {cohort.folder} has {len(groups)}")
     order = np.random.default_rng((seed, 2)).permutation(len(groups))
@@ -49,12 +60,12 @@ def part(cohort: Cohort, fraction: float, seed: int = 0) -> Cohort:
     return replace(cohort, subjects=tuple(one for place, one in enumerate(cohort.subjects) if place in chosen))
 
 
-def _groups(cohort: Cohort) -> list[set[str]]:
+def _groups(subjects: Sequence[SubjectRecord]) -> list[set[str]]:
     """Names of subjects that share an anatomy or a patient, directly or through others."""
     linked: dict[str, set[str]] = {}
     for key in ("anatomy", "patient"):
         shared: dict[str, set[str]] = defaultdict(set)
-        for record in cohort.subjects:
+        for record in subjects:
             shared[getattr(record, key) or record.name].add(record.name)
         for names in shared.values():
             group = set().union(*(linked.get(name, {name}) for name in names))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from model.contenders import Trained
-from model.crossvalidate import CrossValidation, Happening, Plan, cross_validate
+from model.crossvalidate import CrossValidation, Happening, Plan, cross_validate_all
 from model.evaluate import Figures
 from model.paper import AT_DOUBLE
 from model.report import FIGURES, figures
 from model.tables import Table
-from model.train import TrainingSettings
+from model.training_settings import TrainingSettings
 
 Array = NDArray[np.float64]
 MEASURES = (("l2", 1e5, 1), ("t_l2", 1e4, 1), ("psnr", 1.0, -1), ("ssim", 100.0, -1))
@@ -59,13 +60,16 @@ def scale(
     told: Callable[[Happening], None],
 ) -> tuple[Point, ...]:
     """Every width at every fraction, each smaller part within the larger, the test sets always the same."""
-    points = []
-    for channels in widths:
-        for fraction in fractions:
-            contender = Trained(f"C = {channels}, F = {fraction:.0%}", replace(settings, channels=channels))
-            result = cross_validate(replace(plan, fraction=fraction), contender, told)
-            points.append(Point(channels, fraction, result))
-    return tuple(points)
+    sizes = list(product(widths, fractions))
+    studies = [
+        (
+            replace(plan, fraction=fraction),
+            Trained(f"C = {channels}, F = {fraction:.0%}", replace(settings, channels=channels)),
+        )
+        for channels, fraction in sizes
+    ]
+    results = cross_validate_all(studies, told)
+    return tuple(Point(*size, result) for size, result in zip(sizes, results, strict=True))
 
 
 def figure_4_table(points: Sequence[Point]) -> Table:

@@ -1,4 +1,7 @@
-"""`quarterdose train`, `validate`, `ablate` and `scale`: the paper's tables and figures, one command each."""
+"""`quarterdose train`, `validate`, `ablate` and `scale`: the paper's tables and figures, one command each.
+
+Each may be started by ``torchrun``: every process runs the same command, the first one speaks and writes.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from model.crossvalidate import CrossValidation, Happening, Plan
+    from model.processes import Process
     from model.tables import Table
-    from model.train import TrainingProgress, TrainingSettings
+    from model.train import TrainingProgress
+    from model.training_settings import TrainingSettings
 
 _FOUR = [Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE]
 CohortFolder = Annotated[Path, typer.Argument(help="A cohort's folder.", exists=True, file_okay=False)]
@@ -37,8 +42,8 @@ Also = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE",
-        help="Another setting of TrainingSettings in model/train.py: batch, crop, lesion_share, learning_rate, "
-        "cosine_decay, gradient_limit, head, loss, shared_scale, checkpoint_seconds. Repeat it.",
+        help="Another setting of model/training_settings.py: batch, crop, lesion_share, learning_rate, cosine_decay, "
+        "gradient_limit, head, loss, shared_scale, checkpoint_seconds. Repeat it.",
     ),
 ]
 
@@ -69,12 +74,19 @@ def train(
     with reported():
         from model.cohort import Cohort
         from model.finish import write_model
+        from model.folds import Fold
+        from model.processes import joined, started
         from model.train import train as train_network
         from model.watch import Watch
 
+        process = started()
         settings = _settings(role, channels, epochs, precision, seed, also)
-        training, held_out = Cohort.open(cohort).split(hold_out or [])
-        watch = Watch(training, settings, out / "watch", tensorboard=tensorboard)
+        fold = Fold(1, *Cohort.open(cohort).split(hold_out or []))
+        if not process.leads:
+            with joined(process):
+                train_network(fold.train, settings, out / "run", process=process)
+            return
+        watch = Watch(fold.train, settings, out / "watch", tensorboard=tensorboard)
         with _bar() as bar:
             task = bar.add_task("training", total=None, doing="")
 
@@ -83,9 +95,10 @@ def train(
                 bar.update(task, total=progress.steps, completed=progress.step, doing=doing)
                 watch(progress)
 
-            train_network(training, settings, out / "run", told)
+            with joined(process):
+                train_network(fold.train, settings, out / "run", told, process)
             bar.update(task, doing="judging")
-            card = write_model(out / "model", out / "run", training, held_out, settings)
+            card = write_model(out / "model", out / "run", fold, settings)
     typer.echo(card.markdown())
     typer.echo(f"the model is in {out / 'model'}")
 
@@ -120,24 +133,30 @@ def validate(
 
         from model import report
         from model.contenders import contenders
-        from model.crossvalidate import cross_validate
+        from model.crossvalidate import cross_validate_all
         from model.finish import write_folds
         from model.paired import paired_table
         from model.pictures import figure_3, telling
+        from model.processes import started
         from model.tables import write_tables
 
+        process = started()
         settings = _settings(role, channels, epochs, precision, seed, also)
         plan = _plan(cohort, runs or out / "runs", folds, seed)
         drawn = telling(plan.cohort)
         plan = replace(plan, drawn=frozenset(drawn))
-        results = []
-        with _following() as told:
-            for contender in contenders(method, settings):
-                results.append(cross_validate(plan, contender, told))
-                Console().print(f"{results[-1].contender.name}: {', '.join(str(run) for run in results[-1].runs)}",
-                                highlight=False, soft_wrap=True, style="dim")  # fmt: skip
-            if write_models is not None:
-                write_folds(write_models, plan, settings, told)
+        asked = contenders(method, settings)
+        also_trained = contenders(["paper"], settings) if write_models is not None else []
+        with _following(process) as told:
+            results = cross_validate_all([(plan, one) for one in (*asked, *also_trained)], told)
+        if not process.leads:
+            return
+        if write_models is not None:
+            write_folds(write_models, plan, settings, results[-1].runs)
+        results = results[: len(asked)]
+        for result in results:
+            Console().print(f"{result.contender.name}: {', '.join(str(run) for run in result.runs)}",
+                            highlight=False, soft_wrap=True, style="dim")  # fmt: skip
         tables = [
             report.scores_table(results), paired_table(results), report.detection_table(results),
             report.appearance_table(results), report.calibration_table(results),
@@ -171,8 +190,10 @@ def ablate(
     with reported():
         from model import ablate as studies
         from model.paired import paired_table
+        from model.processes import started
         from model.tables import write_tables
 
+        process = started()
         settings = _settings(role, channels, epochs, precision, seed, also)
         plan = _plan(cohort, runs or out / "runs", folds, seed)
         if paper_rows and set(settings.roles) != set(_FOUR):
@@ -180,8 +201,10 @@ def ablate(
         study = studies.backward_elimination
         if all_subsets or paper_rows:
             study = studies.every_subset if all_subsets else studies.paper_rows
-        with _following() as told:
+        with _following(process) as told:
             results: Sequence[CrossValidation] = study(plan, settings, told)
+        if not process.leads:
+            return
         tables = [studies.table_1(results), paired_table(results)]
         write_tables(out, "table1", tables)
     _show(tables, out / "table1.md")
@@ -205,14 +228,18 @@ def scale(
     """How performance grows with width and data: the paper's Figure 4, and what twice the data would bring."""
     with reported():
         from model.paired import paired_table
+        from model.processes import started
         from model.scale import draw_figure_4, figure_4_table
         from model.scale import scale as measure
         from model.tables import write_tables
 
+        process = started()
         settings = _settings(role, width[0], epochs, precision, seed, also)
         plan = _plan(cohort, runs or out / "runs", folds, seed)
-        with _following() as told:
+        with _following(process) as told:
             points = measure(plan, settings, width, fraction, told)
+        if not process.leads:
+            return
         tables = [figure_4_table(points), paired_table([one.result for one in points])]
         write_tables(out, "figure4", tables)
         draw_figure_4(out / "figure4.png", points)
@@ -223,7 +250,7 @@ def _settings(
     roles: list[Role], channels: int, epochs: int, precision: str, seed: int, also: list[str] | None
 ) -> TrainingSettings:
     """What the options say. Raises ValueError, in words, for what cannot be."""
-    from model.train import settings_from
+    from model.training_settings import settings_from
 
     if precision not in ("bf16", "fp16", "fp32"):
         raise ValueError(f"--precision is bf16, fp16 or fp32, not {precision}")
@@ -252,8 +279,11 @@ def _bar() -> Progress:
 
 
 @contextmanager
-def _following() -> Iterator[Any]:
-    """One bar for the fold at hand; a line for each that is done."""
+def _following(process: Process) -> Iterator[Any]:
+    """One bar for the fold at hand; a line for each that is done. The first of several processes speaks for all."""
+    if not process.leads:
+        yield lambda happening: None
+        return
     with _bar() as bar:
         task = bar.add_task("", total=1.0, doing="")
 

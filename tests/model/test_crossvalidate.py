@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from model import report
 from model.ablate import backward_elimination, every_subset, table_1
+from model.claim import claimed
 from model.contenders import Linear, Nothing, Trained, contenders
 from model.crossvalidate import Plan, cross_validate, judged_folder
 from model.folds import folds
@@ -16,7 +18,7 @@ from model.judge import Judgement
 from model.pictures import figure_3, telling
 from model.rivals import fit_extrapolation
 from model.scale import SAMPLES, draw_figure_4, figure_4_table, forecast, power_law, scale
-from model.train import TrainingSettings, settings_from
+from model.training_settings import TrainingSettings, settings_from
 from preprocessing.volume import Role
 
 from .tiny import ROLES, tiny_cohort
@@ -52,6 +54,26 @@ def test_a_study_that_was_killed_judges_only_who_is_missing(plan, monkeypatch):
     again = cross_validate(plan, Nothing())
     assert (gone.read_text(), kept.stat().st_mtime_ns) == (content, moment)
     assert str(again.judgements) == str(result.judgements)
+
+
+def test_what_another_process_is_at_is_left_for_last_and_finished_if_that_died(plan):
+    first, second = cross_validate(plan, Nothing()).runs
+    for run in (first, second):
+        for path in run.glob("judged-*/*.json"):
+            path.unlink()
+    another, heard = ExitStack(), []
+    assert another.enter_context(claimed(first, wait=False))
+
+    def told(one):
+        heard.append((one.fold, one.what))
+        if one.what == "another process is at it":
+            another.close()
+
+    assert len(cross_validate(plan, Nothing(), told).judgements) == 8
+    assert [one for one in heard if not one[1].startswith("judging")] == [
+        (2, "done"), (1, "another process is at it"), (1, "done")
+    ]  # fmt: skip
+    assert heard[-2][0] == 1 and heard[-2][1].startswith("judging")
 
 
 def test_every_setting_and_every_training_subject_has_a_run_of_its_own(plan):

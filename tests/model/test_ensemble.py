@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.card import ModelCard
-from model.contenders import CONTENDERS
+from model.contenders import CONTENDERS, Trained
 from model.crossvalidate import Plan, cross_validate
 from model.ensemble import Ensemble, pooled, synthesise_together
 from model.finish import write_folds
@@ -15,7 +15,7 @@ from model.network import Head, network_for
 from model.report import calibration_table
 from model.store import Model, WeightsError, write_weights
 from model.synthesise import synthesise
-from model.train import TrainingSettings
+from model.training_settings import TrainingSettings
 from preprocessing.volume import Role
 
 from .tiny import ROLES, tiny_cohort
@@ -77,7 +77,8 @@ def test_an_ensemble_is_cross_validated_and_calibrated_like_any_method_and_its_f
     assert all(one.reliability is not None for one in result.judgements)
     assert ensemble.name in calibration_table([result]).markdown()
 
-    cards = write_folds(tmp_path / "models", plan, SETTINGS, lambda happening: None)
+    trained = cross_validate(plan, Trained("the paper", SETTINGS))
+    cards = write_folds(tmp_path / "models", plan, SETTINGS, trained.runs)
     together = Ensemble.load(tmp_path / "models", "cpu")
     assert [one.digest for one in together.members] == [card.weights_sha256 for card in cards]
     assert [card.results[0].subjects for card in cards] == [2, 2]

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.cohort import Cohort, CohortError, SubjectRecord
-from model.folds import folds, part
+from model.folds import Fold, folds, part
 
 from .tiny import ROLES
 
 PEOPLE = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 12)), min_size=6, max_size=30)
 
 
-def cohort_of(people):
+def cohort_of(people, letter="s"):
     records = tuple(
-        SubjectRecord(f"s{place:02d}", f"head_{head}", "", f"patient_{patient}")
+        SubjectRecord(f"{letter}{place:02d}", f"head_{head}", "", f"patient_{patient}")
         for place, (head, patient) in enumerate(people)
     )
     return Cohort(Path("nowhere"), ROLES, ROLES, records)
@@ -47,6 +47,25 @@ def test_unrelated_subjects_make_folds_of_one_size():
     assert [len(fold.test.subjects) for fold in folds(cohort, 5)] == [21] * 5
     assert [len(fold.train.subjects) for fold in folds(cohort, 5)] == [84] * 5  # as in the paper
     assert names(folds(cohort, 5, seed=1)[0].test) != names(folds(cohort, 5)[0].test)
+
+
+@pytest.mark.parametrize(
+    ("trained", "judged", "complaint"),
+    [
+        ([(0, 0), (1, 1)], [(1, 2)], "j00 cannot be judged by a network that learned from t01"),
+        ([(0, 0), (1, 1)], [(2, 2), (3, 0)], "j01 cannot be judged by a network that learned from t00"),
+        ([(0, 0), (1, 1), (2, 1)], [(2, 5), (3, 3)], "j00 cannot be judged by a network that learned from t01, t02"),
+    ],
+)
+def test_nobody_is_judged_who_was_learned_from(trained, judged, complaint):
+    with pytest.raises(CohortError, match=complaint):
+        Fold(1, cohort_of(trained, "t"), cohort_of(judged, "j"))
+
+
+def test_the_same_subject_on_both_sides_is_refused():
+    cohort = cohort_of([(0, 0), (1, 1)])
+    with pytest.raises(CohortError, match="s00 cannot be judged by a network that learned from s00"):
+        Fold(1, cohort, cohort)
 
 
 def test_too_few_heads_are_said():
