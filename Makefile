@@ -26,9 +26,9 @@ $(READY): pyproject.toml constraints.txt
 
 # The peers that the tests talk to. Installed when we may (root), otherwise one line says what to install.
 system-packages:
-	@for program in storescu dciodvfy Orthanc; do \
+	@for program in storescu dciodvfy Orthanc nginx; do \
 		PATH="$$PATH:/usr/sbin" command -v $$program >/dev/null || \
-			exec deploy/system-packages.sh orthanc orthanc-dicomweb dcmtk dicom3tools; \
+			exec deploy/system-packages.sh orthanc orthanc-dicomweb dcmtk dicom3tools nginx-light; \
 	done
 
 clean:

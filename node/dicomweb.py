@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import RemoteDisconnected
 from pathlib import Path
@@ -17,6 +20,9 @@ from node.sender import SendError
 from node.settings import DicomWebDestination, DicomWebSource
 from node.timed_session import TimedSession
 from node.trust import client_context
+
+# What dicomweb-client retries with: it would log every failure with a traceback, and we tell them ourselves.
+logging.getLogger("retrying").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -77,10 +83,10 @@ class WebPeer:
         root = _root(error)
         if isinstance(root, ssl.SSLCertVerificationError):
             return _untrusted(root)
+        if isinstance(root, RemoteDisconnected | ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
+            return f"it ended the connection without an answer; {self._suspicion()}"
         if isinstance(root, ssl.SSLError):
             return _tls_trouble(root)
-        if isinstance(root, RemoteDisconnected | ConnectionResetError | BrokenPipeError):
-            return f"it ended the connection without an answer; {self._suspicion()}"
         if isinstance(error, requests.TooManyRedirects) and error.response is not None:
             where = urlsplit(error.response.headers.get("Location", ""))
             return f"it redirects to {where.scheme}://{where.hostname}, which is not followed; correct the url"
@@ -95,12 +101,22 @@ class WebPeer:
 
 
 def status_of(error: requests.HTTPError) -> str:
-    """The status line of an answer that is an error, and what to do where that is known."""
-    if error.response is None:
+    """The status line of an answer that is an error, with the title of the page that explains it, and what to do where
+    that is known."""
+    answer = error.response
+    if answer is None:
         return "an HTTP error"
-    code = error.response.status_code
-    remedy = "; authorization_file has to hold what it asks for" if code in (401, 403) else ""
-    return f"{code} {error.response.reason}{remedy}"
+    page = b""
+    with suppress(requests.RequestException):
+        page = next(answer.iter_content(_PAGE_BYTES), b"")
+    title = _TITLE.search(page)
+    says = f" ({title[1].decode('ascii', 'replace').strip()})" if title else ""
+    remedy = "; authorization_file has to hold what it asks for" if answer.status_code in (401, 403) else ""
+    return f"{answer.status_code} {answer.reason}{says}{remedy}"
+
+
+_PAGE_BYTES = 4096
+_TITLE = re.compile(rb"<title>([ -~]{1,100})</title>", re.IGNORECASE)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -75,7 +75,7 @@ def require(program: str) -> str:
     # The system's first: an activated environment has a storescu of pynetdicom's, which is not DCMTK's.
     found = shutil.which(program, path=":".join(_SYSTEM_FOLDERS)) or shutil.which(program)
     if found is None:
-        pytest.fail(f"{program} is missing: apt-get install orthanc orthanc-dicomweb dcmtk dicom3tools")
+        pytest.fail(f"{program} is missing: apt-get install orthanc orthanc-dicomweb dcmtk dicom3tools nginx-light")
     return found
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from pydicom.uid import ExplicitVRLittleEndian
@@ -17,49 +16,14 @@ from node.deliver import GIVEN_UP
 from node.ledger import CONFIRMED, QUEUED, SENDING, SENT
 from node.settings import Settings
 from node.states import State
-from node.tables import Delivery, DerivedSeriesRow, Event, Study, now
+from node.tables import Delivery, Event, Study
 from simulator.archive.faults import Faults
-from tests.mr_slices import mr_slice
+from tests.node.delivering import ledger, state, to_deliver
 
 
 @pytest.fixture
 def study(settings: Settings, engine: Engine) -> int:
-    """A study in DELIVERING with a derived series of three instances; its row id."""
-    datasets = [mr_slice("virtual", number) for number in (1, 2, 3)]
-    settings.node.data.mkdir(parents=True, exist_ok=True)
-    with Session(engine) as session, session.begin():
-        row = Study(
-            key="k", study_instance_uid=datasets[0].StudyInstanceUID, patient_id="", accession_number="",
-            study_date="", state=State.DELIVERING, reason="", inputs_digest="of run 1",
-        )  # fmt: skip
-        session.add(row)
-        session.flush()
-        series = DerivedSeriesRow(
-            study_id=row.id, series_instance_uid=datasets[0].SeriesInstanceUID, kind="enhanced_mr", model_digest="",
-            inputs_digest="of run 1", made=now(),
-        )  # fmt: skip
-        session.add(series)
-        session.flush()
-        for dataset in datasets:
-            path = Path(f"{dataset.InstanceNumber}.dcm")
-            dataset.save_as(settings.node.data / path, enforce_file_format=True)
-            session.add(
-                Delivery(
-                    derived_series_id=series.id, destination="pacs", sop_class_uid=dataset.SOPClassUID,
-                    sop_instance_uid=dataset.SOPInstanceUID, path=str(path),
-                )
-            )  # fmt: skip
-        return row.id
-
-
-def ledger(engine: Engine) -> list[tuple[str, int]]:
-    with Session(engine) as session:
-        return [(row.state, row.attempts) for row in session.scalars(select(Delivery).order_by(Delivery.id))]
-
-
-def state(engine: Engine) -> str:
-    with Session(engine) as session:
-        return session.scalars(select(Study.state)).one()
+    return to_deliver(settings, engine)
 
 
 def test_everything_arrives_once_and_the_study_is_delivered(deliverer, settings, engine, study, archive):
