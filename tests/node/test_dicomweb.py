@@ -129,7 +129,7 @@ def test_a_result_is_delivered_and_found_over_https(site, engine, settings, kind
     }
 
 
-def test_what_is_larger_than_a_chunk_is_stored_and_fetched_over_https(site, tmp_path):
+def test_what_is_larger_than_a_chunk_is_stored_over_https(site, tmp_path):
     large = mr_slice("large", 1, study="1.2.3.9", Rows=1024, Columns=1024, PixelData=bytes(2 << 20))
     large.save_as(tmp_path / "large.dcm", enforce_file_format=True)
     with StowSender(server_of(destination(url(site.secured), tls(site)), 10.0)) as sender:

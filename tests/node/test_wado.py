@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -275,6 +276,20 @@ def test_the_bytes_are_those_that_came(taker, engine, held):
         assert place.retrieve(Part(STUDY)) == ""
     [path] = held().values()
     assert path.read_bytes().endswith(content[-2000:])
+
+
+def test_a_large_instance_is_never_in_memory_whole(taker, engine, held):
+    pixels = 32 << 20
+    large = _bytes(mr_slice("T1", 1, Rows=4096, Columns=4096, PixelData=bytes(pixels)))
+    body = parts(large)
+    with server(lambda handler: answer(handler, body, MULTIPART)) as url, source(url, taker) as place:
+        tracemalloc.start()
+        assert place.retrieve(Part(STUDY)) == ""
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < pixels / 8
+    [path] = held().values()
+    assert path.read_bytes().endswith(large[-pixels:])
 
 
 def test_broken_instances_and_what_is_none(taker, engine, held):
