@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import combinations
 
 from model.contenders import Trained
-from model.crossvalidate import CrossValidation, Happening, Plan, cross_validate_all
+from model.crossvalidate import CrossValidation, Happening, Plan, cross_validate
 from model.evaluate import Figures
 from model.network import Head
 from model.paper import TABLE_1
@@ -70,7 +70,7 @@ def table_1(results: Sequence[CrossValidation]) -> Table:
 def _validated(
     plan: Plan, settings: TrainingSettings, subsets: Sequence[tuple[Role, ...]], told: Callable[[Happening], None]
 ) -> tuple[CrossValidation, ...]:
-    return cross_validate_all([(plan, _with_inputs(settings, roles)) for roles in subsets], told)
+    return cross_validate([(plan, _with_inputs(settings, roles)) for roles in subsets], told)
 
 
 def _with_inputs(settings: TrainingSettings, roles: tuple[Role, ...]) -> Trained:

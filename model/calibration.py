@@ -23,7 +23,7 @@ from model.cohort import Mask
 FloatArray = NDArray[np.float32]
 RATIO_EDGES = np.geomspace(1e-2, 1e3, 401)
 LEVEL_EDGES = np.geomspace(1e-5, 1.0, 26)
-ONE_SD, TWO_SD = 0.6827, 0.9545
+ONE_SD = 0.6827
 FEWEST = 50
 """Bins with fewer voxels say nothing about their error."""
 

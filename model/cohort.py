@@ -119,6 +119,11 @@ class Cohort:
         """The heads the subjects come from, each once, sorted."""
         return tuple(sorted({record.anatomy for record in self.subjects}))
 
+    @property
+    def whole(self) -> Cohort:
+        """The same subjects with every input channel that is stored."""
+        return replace(self, roles=self.stored_roles)
+
     def with_roles(self, roles: Sequence[Role]) -> Cohort:
         """The same subjects with only these input channels, in this order."""
         missing = [role.value for role in roles if role not in self.stored_roles]
@@ -151,9 +156,8 @@ class Cohort:
 
     def verify(self) -> None:
         """Read every array and compare it with the index. Raises CohortError for the first that differs."""
-        whole = replace(self, roles=self.stored_roles)
         for record in self.subjects:
-            if _digest(whole.read(record)) != record.sha256:
+            if _digest(self.whole.read(record)) != record.sha256:
                 raise CohortError(f"subject {record.name} in {self.folder} is not what {INDEX} says; write it again")
 
 

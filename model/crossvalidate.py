@@ -98,14 +98,7 @@ class _Task:
 
 
 def cross_validate(
-    plan: Plan, contender: Contender, told: Callable[[Happening], None] = lambda happening: None
-) -> CrossValidation:
-    """``cross_validate_all`` of one contender."""
-    return cross_validate_all([(plan, contender)], told)[0]
-
-
-def cross_validate_all(
-    studies: Sequence[tuple[Plan, Contender]], told: Callable[[Happening], None] = lambda happening: None
+    studies: Sequence[tuple[Plan, Contender]], told: Callable[[Happening], None]
 ) -> tuple[CrossValidation, ...]:
     """Train and judge whatever is not there yet, in the order given, leaving out what another process is at; then wait
     for those, and go on where one died. All processes return the same. Raises CohortError, TrainingError or
@@ -138,8 +131,7 @@ def _work_off(tasks: Sequence[_Task], told: Callable[[Happening], None]) -> None
 
 def judged_folder(run: Path, fold: Fold) -> Path:
     """Where the figures of a run's test subjects lie."""
-    whole = fold.train.with_roles(fold.train.stored_roles)
-    return run / f"judged-{key_of(whole.digest, str(fold.test.voxel_mm), code_digest(JUDGING))}"
+    return run / f"judged-{key_of(fold.train.whole.digest, str(fold.test.voxel_mm), code_digest(JUDGING))}"
 
 
 @cache
@@ -185,12 +177,11 @@ def _describe(task: _Task) -> None:
 
 
 def _judge_subject(task: _Task, record: SubjectRecord, predict: Predictor, folder: Path) -> None:
-    fold = task.fold
-    whole = fold.test.with_roles(fold.test.stored_roles)
+    whole = task.fold.test.whole
     subject = whole.read(record)
     seen = whole.with_roles(task.contender.roles).read(record)
     virtual, uncertainty = predict(seen.input.astype(np.float32), np.asarray(subject.brain))
-    level = detection_level(fold.train.with_roles(fold.train.stored_roles))
+    level = detection_level(task.fold.train.whole)
     result = judge(record.name, subject, t1_of(whole, subject), (virtual, uncertainty), level, whole.voxel_mm)
     if record.name in task.plan.drawn:
         _keep(folder / f"{record.name}.npy", np.where(subject.brain, virtual, 0).astype(np.float16))

@@ -90,7 +90,7 @@ def t1_of(cohort: Cohort, subject: Subject) -> FloatArray | None:
 def detection_level(train_set: Cohort) -> float:
     """The level above which a voxel enhances, from the full dose of the training subjects (``model.detection``); NaN
     for a cohort without T1 or without lesions."""
-    whole = train_set.with_roles(train_set.stored_roles)
+    whole = train_set.whole
     if Role.T1 not in whole.stored_roles:
         return math.nan
 

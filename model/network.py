@@ -180,8 +180,3 @@ def network_for(
     low_dose, t1 = (list(roles).index(role) if role in roles else None for role in (Role.LOW_DOSE, Role.T1))
     start = t1 if low_dose is None and head is Head.RESIDUAL else low_dose
     return SynthesisNetwork(len(roles), channels, head, start, t1)
-
-
-def parameter_count(network: nn.Module) -> int:
-    """How many numbers training can change."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -77,7 +77,7 @@ def figure_3(path: Path, plan: Plan, runs: Sequence[Path], names: Sequence[str])
     lesions that the virtual image shows outlined in green, those it misses in red."""
     rows = []
     for fold, run in zip(folds(plan.cohort, plan.folds, plan.seed), runs, strict=True):
-        whole = fold.test.with_roles(fold.test.stored_roles)
+        whole = fold.test.whole
         for record in whole.subjects:
             if record.name not in names:
                 continue

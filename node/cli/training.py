@@ -20,6 +20,7 @@ from preprocessing.role import Role
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from model.cohort import Cohort
     from model.crossvalidate import CrossValidation, Happening, Plan
     from model.processes import Process
     from model.tables import Table
@@ -72,7 +73,6 @@ def train(
     OUT/run holds the checkpoint, OUT/watch a preview after 1, 2, 4, 8 … epochs, OUT/model the weights and their card.
     """
     with reported():
-        from model.cohort import Cohort
         from model.finish import write_model
         from model.folds import Fold
         from model.processes import joined, started
@@ -81,7 +81,7 @@ def train(
 
         process = started()
         settings = _settings(role, channels, epochs, precision, seed, also)
-        fold = Fold(1, *Cohort.open(cohort).split(hold_out or []))
+        fold = Fold(1, *_verified(cohort).split(hold_out or []))
         if not process.leads:
             with joined(process):
                 train_network(fold.train, settings, out / "run", process=process)
@@ -133,7 +133,7 @@ def validate(
 
         from model import report
         from model.contenders import contenders
-        from model.crossvalidate import cross_validate_all
+        from model.crossvalidate import cross_validate
         from model.finish import write_folds
         from model.paired import paired_table
         from model.pictures import figure_3, telling
@@ -148,7 +148,7 @@ def validate(
         asked = contenders(method, settings)
         also_trained = contenders(["paper"], settings) if write_models is not None else []
         with _following(process) as told:
-            results = cross_validate_all([(plan, one) for one in (*asked, *also_trained)], told)
+            results = cross_validate([(plan, one) for one in (*asked, *also_trained)], told)
         if not process.leads:
             return
         if write_models is not None:
@@ -267,10 +267,18 @@ def _settings(
 
 
 def _plan(cohort: Path, runs: Path, folds: int, seed: int) -> Plan:
-    from model.cohort import Cohort
     from model.crossvalidate import Plan
 
-    return Plan(Cohort.open(cohort), runs, folds, seed)
+    return Plan(_verified(cohort), runs, folds, seed)
+
+
+def _verified(folder: Path) -> Cohort:
+    """The cohort, each array the one that its digest was made from: what is computed can then be traced to it."""
+    from model.cohort import Cohort
+
+    cohort = Cohort.open(folder)
+    cohort.verify()
+    return cohort
 
 
 def _bar() -> Progress:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -64,6 +65,18 @@ def test_what_is_wrong_is_one_line(tmp_path):
     assert said.returncode == 1
     assert "needs low_dose among the inputs" in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_a_cohort_whose_arrays_are_not_those_of_its_digest_is_not_trained_on(tmp_path):
+    tiny_cohort(tmp_path / "cohort", 2)
+    path = tmp_path / "cohort" / "subject_001" / "target.npy"
+    target = np.load(path)
+    target[16, 16, 16] = 0
+    np.save(path, target)
+    said = CliRunner().invoke(app, ["validate", str(tmp_path / "cohort"), "--out", str(tmp_path / "out")])
+    assert said.exit_code == 1
+    assert "subject subject_001" in str(said.exception)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_papers_rows_need_all_its_inputs(tmp_path):

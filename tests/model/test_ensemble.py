@@ -1,24 +1,27 @@
 """Networks that answer together: what they say, how sure they are, and who they are."""
 
+from collections import defaultdict
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+import model.contenders
 from model.card import ModelCard
 from model.contenders import CONTENDERS, Trained
-from model.crossvalidate import Plan, cross_validate
+from model.crossvalidate import Plan
 from model.ensemble import Ensemble, pooled, synthesise_together
 from model.finish import write_folds
 from model.network import Head, network_for
 from model.report import calibration_table
 from model.store import Model, WeightsError, write_weights
 from model.synthesise import synthesise
+from model.train import train
 from model.training_settings import TrainingSettings
 from preprocessing.volume import Role
 
-from .tiny import ROLES, tiny_cohort
+from .tiny import ROLES, tiny_cohort, validated
 
 SETTINGS = TrainingSettings(roles=ROLES, channels=2, head=Head.RESIDUAL, epochs=1, half_precision=False)
 
@@ -68,16 +71,28 @@ def test_members_take_the_same_inputs_and_an_empty_folder_is_none(tmp_path):
         Ensemble.load(tmp_path, "cpu")
 
 
-def test_an_ensemble_is_cross_validated_and_calibrated_like_any_method_and_its_folds_become_models(tmp_path):
+def test_an_ensemble_is_validated_and_calibrated_like_any_method_and_its_folds_become_models(tmp_path, monkeypatch):
     plan = Plan(tiny_cohort(tmp_path / "cohort", 4), tmp_path / "runs", folds=2)
     ensemble = replace(CONTENDERS["ensemble"](SETTINGS), members=2)
-    result = cross_validate(plan, ensemble)
+    learned = defaultdict(list)
+
+    def train_noting_on_whom(train_set, settings, folder, told):
+        learned[folder.parent].append({record.name for record in train_set.subjects})
+        return train(train_set, settings, folder, told)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.contenders, "train", train_noting_on_whom)
+        result = validated(plan, ensemble)
     assert len(result.judgements) == 4
+    for run, fold in zip(result.runs, result.folds, strict=True):
+        first, second = learned[run]
+        assert first and second and not first & second
+        assert not (first | second) & {one.subject for one in fold}  # nobody is judged whom a member knows
     assert len({path.parent for run in result.runs for path in run.glob("member-*/checkpoint.pt")}) == 4
     assert all(one.reliability is not None for one in result.judgements)
     assert ensemble.name in calibration_table([result]).markdown()
 
-    trained = cross_validate(plan, Trained("the paper", SETTINGS))
+    trained = validated(plan, Trained("the paper", SETTINGS))
     cards = write_folds(tmp_path / "models", plan, SETTINGS, trained.runs)
     together = Ensemble.load(tmp_path / "models", "cpu")
     assert [one.digest for one in together.members] == [card.weights_sha256 for card in cards]

@@ -3,12 +3,15 @@
 The enhancement saturates with the dose, as it does in a scanner, so no factor makes the low dose into the full one.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from model.cohort import Cohort, Subject, write_subject
+from model.contenders import Contender
+from model.crossvalidate import CrossValidation, Happening, Plan, cross_validate
 from preprocessing.volume import Role
 
 ROLES = (Role.T1, Role.LOW_DOSE)
@@ -34,3 +37,9 @@ def tiny_cohort(folder: Path, subjects: int, first_seed: int = 0) -> Cohort:
     for seed in range(first_seed, first_seed + subjects):
         write_subject(folder, f"subject_{seed:03d}", f"head_{seed % 4}", ROLES, tiny_subject(seed, lesion=seed % 3 > 0))
     return Cohort.open(folder)
+
+
+def validated(
+    plan: Plan, contender: Contender, told: Callable[[Happening], None] = lambda happening: None
+) -> CrossValidation:
+    return cross_validate([(plan, contender)], told)[0]
