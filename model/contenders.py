@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from model.cohort import Cohort, Mask
 from model.ensemble import pooled
 from model.folds import folds
-from model.intensity import line_to_t1, on_t1_scale
+from model.intensity import on_shared_scale
 from model.losses import Loss
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
@@ -82,8 +82,7 @@ class Trained:
 
         def predict(inputs: FloatArray, brain: Mask) -> tuple[FloatArray, FloatArray]:
             if self.settings.shared_scale:
-                t1, low_dose = (inputs[self.roles.index(role)] for role in PAIR)
-                inputs = on_t1_scale(inputs, self.roles, line_to_t1(t1, low_dose, brain))
+                inputs = on_shared_scale(inputs, self.roles, brain)
             virtual, uncertainty = average_flips(network, inputs, half_precision=half, brain=brain)
             return np.clip(virtual, 0, 1), uncertainty
 

@@ -50,6 +50,12 @@ def line_to_t1(t1: NDArray[np.floating], low_dose: NDArray[np.floating], brain: 
     return line
 
 
+def on_shared_scale(inputs: NDArray[np.floating], roles: tuple[Role, ...], brain: Mask) -> FloatArray:
+    """The inputs (M, z, y, x) of a subject, the low-dose channel on T1's scale as both are in ``brain`` (z, y, x)."""
+    t1, low_dose = (inputs[roles.index(role)] for role in (Role.T1, Role.LOW_DOSE))
+    return on_t1_scale(inputs, roles, line_to_t1(t1, low_dose, brain))
+
+
 def on_t1_scale(inputs: NDArray[np.floating], roles: tuple[Role, ...], line: Line) -> FloatArray:
     """The inputs (M, z, y, x) with the low-dose channel on T1's scale, cut to [0, 1]; background stays zero."""
     shared: FloatArray = inputs.astype(np.float32)

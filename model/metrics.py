@@ -43,8 +43,8 @@ class Scores:
 
 
 def score(virtual: FloatArray, target: FloatArray, lesion: Mask, domain: Mask | None = None) -> Scores:
-    """All four figures of one subject over ``domain`` (None: the whole grid). Raises ValueError for shapes that
-    differ."""
+    """All four figures of one subject over ``domain`` (None: the whole grid); images in [0, 1] and masks (z, y, x).
+    Raises ValueError for shapes that differ."""
     for name, array in (("target", target), ("lesion", lesion), ("domain", domain)):
         if array is not None and array.shape != virtual.shape:
             raise ValueError(f"{name} is {array.shape}, the virtual image {virtual.shape}")

@@ -35,7 +35,7 @@ ALONE = Process()
 def started() -> Process:
     """This process as ``torchrun`` numbered it, on its share of the machine: the GPU of its local rank where there is
     one (several processes share it where there are fewer), and as many of the processor's cores as every other."""
-    if "LOCAL_RANK" not in os.environ:
+    if not distributed.is_torchelastic_launched():
         return ALONE
     local_rank, beside = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     if torch.cuda.is_available():

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from model.cohort import Mask
 from model.fast_pass import FastPass
-from model.intensity import line_to_t1, on_t1_scale
+from model.intensity import on_shared_scale
 from model.network import SynthesisNetwork
 from model.precision import half_precision_holds
 from model.sampling import SPATIAL_AXES, seeded
@@ -66,8 +66,7 @@ def synthesise(
     if not np.isfinite(inputs).all():
         raise ValueError("the input holds values that are not finite")
     if model.shared_scale:
-        t1, low_dose = (inputs[model.roles.index(role)] for role in (Role.T1, Role.LOW_DOSE))
-        inputs = on_t1_scale(inputs, model.roles, line_to_t1(t1, low_dose, brain))
+        inputs = on_shared_scale(inputs, model.roles, brain)
     half = not full_precision and multiplies_bf16(model.device)
     only = None if full_precision else brain
     mean, deviation = average_flips(model.network, inputs, half_precision=half, brain=only, progress=progress)

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 
 from model.cohort import Cohort
-from model.intensity import line_to_t1, on_t1_scale
+from model.intensity import on_shared_scale
 from model.pictures import FULL_DOSE, TITLES, Row, draw
 from model.sampling import seeded
 from model.train import TrainingError, TrainingProgress
 from model.training_settings import TrainingSettings
-from preprocessing.volume import Role
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -62,8 +61,7 @@ def _shown(cohort: Cohort, settings: TrainingSettings) -> tuple[Row, torch.Tenso
     images[FULL_DOSE] = subject.target.astype(np.float32)
     outlines = ((lesion, "#39ff14"),) if lesion.any() else ()
     if settings.shared_scale:
-        t1, low_dose = (inputs[cohort.roles.index(role)] for role in (Role.T1, Role.LOW_DOSE))
-        inputs = on_t1_scale(inputs, cohort.roles, line_to_t1(t1, low_dose, brain))
+        inputs = on_shared_scale(inputs, cohort.roles, brain)
     return Row(images, brain, outlines), torch.from_numpy(inputs)[None]
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
 
 from model import report
 from model.ablate import backward_elimination, every_subset, table_1
@@ -122,8 +124,15 @@ def test_figure_3_is_drawn_from_what_was_kept(plan, tmp_path):
     names = telling(plan.cohort)
     assert not plan.cohort.read(next(r for r in plan.cohort.subjects if r.name == names[-1])).lesion.any()
     drawn = replace(plan, drawn=frozenset(names))
-    figure_3(tmp_path / "figure3.png", drawn, validated(drawn, Nothing()).runs, names)
-    assert (tmp_path / "figure3.png").stat().st_size > 5000
+    result = validated(drawn, Nothing())
+    figure_3(tmp_path / "figure3.png", drawn, result.runs, names)
+    picture = imread(tmp_path / "figure3.png")[..., :3]
+    height, width, _ = picture.shape
+    assert width / height == pytest.approx((1.8 * 5) / (2.1 * len(names)), rel=0.01)  # five columns
+    found = [one.detection.lesions for one in result.judgements if one.subject in names]
+    seen = {lesion.in_virtual for lesions in found for lesion in lesions}
+    for colour, there in (("#39ff14", True in seen), ("#ff3030", False in seen)):
+        assert (np.abs(picture - to_rgb(colour)).max(axis=2) < 0.2).any() == there, colour
 
 
 def test_backward_elimination_drops_the_least_missed_and_shares_its_runs(plan, monkeypatch):
