@@ -135,6 +135,13 @@ def _make_folders(folder: Path) -> list[Path]:
     return [path.parent for path in missing]
 
 
+def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
+    """Write all of it where the descriptor stands. Raises OSError."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
 def sync(path: Path) -> None:
     """Have the bytes of a file, or the entries of a folder, on the disk. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -9,9 +9,12 @@ import struct
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
+
+from node.files import write_all
 
 PREAMBLE = bytes(128) + b"DICM"
 
@@ -35,8 +38,13 @@ class Incoming:
         self._hash = hashlib.sha256()
         self._error: OSError | None = None
         self._held: bytearray | None = bytearray(head)
-        self.path = folder / uuid.uuid4().hex
+        self._folder = folder
         self._descriptor = -1
+
+    @cached_property
+    def path(self) -> Path:
+        """Where it lies while it is too large for memory."""
+        return self._folder / uuid.uuid4().hex
 
     @property
     def digest(self) -> str:
@@ -104,9 +112,7 @@ class Incoming:
         self._put(held or b"")
 
     def _put(self, data: memoryview | bytes | bytearray) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+        write_all(self._descriptor, data)
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

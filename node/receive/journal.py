@@ -59,11 +59,11 @@ class Segment:
         self.position = _PAGE
         self.unsettled = 0
         self.files: list[Path] = []
-        _write(self.descriptor, _MAGIC + self.generation, 0)
+        _write(self.descriptor, 0, _MAGIC + self.generation)
 
     def forget(self) -> None:
         """All that is in it is safe elsewhere. Raises OSError."""
-        _write(self.descriptor, bytes(len(_MAGIC)), 0)
+        _write(self.descriptor, 0, bytes(len(_MAGIC)))
         os.fdatasync(self.descriptor)
 
 
@@ -100,7 +100,7 @@ class Journal:
             lengths = len(note), content_start, len(file) - content_start
             seal = _seal(segment.generation, lengths, note, bytes(file[:content_start]))
             head = _RECORD.pack(_MAGIC, segment.generation, *lengths, seal)
-            _write(segment.descriptor, head + note + file, position)
+            _write(segment.descriptor, position, head + note, file)
             self._syncs.commit(segment)
         except OSError:
             self.settle([segment])
@@ -201,10 +201,15 @@ def _seal(generation: bytes, lengths: Sequence[int], note: bytes, head: bytes) -
     return hashlib.sha256(generation + repr(tuple(lengths)).encode() + note + head).digest()
 
 
-def _write(descriptor: int, data: bytes, position: int) -> None:
-    while data:
-        written = os.pwrite(descriptor, data, position)
-        data, position = data[written:], position + written
+def _write(descriptor: int, position: int, *parts: bytes | bytearray) -> None:
+    left = [memoryview(part) for part in parts]
+    while left:
+        written = os.pwritev(descriptor, left, position)
+        position += written
+        while left and written >= len(left[0]):
+            written -= len(left.pop(0))
+        if left:
+            left[0] = left[0][written:]
 
 
 def _sync(segments: Sequence[Segment]) -> None:

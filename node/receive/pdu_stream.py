@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import sys
 import time
 from dataclasses import dataclass
 
@@ -38,7 +39,12 @@ class PduStream:
         self._buffer = memoryview(bytearray(maximum_pdu + _HEADER.size))
         self._begin = self._end = 0
         self._shortened = False
-        connection.settimeout(timeout_seconds)
+        # Python's own timeout means a poll() before each read, and one more turn at the interpreter's lock.
+        self._kernel_waits = sys.platform == "linux" and not isinstance(connection, ssl.SSLSocket)
+        if self._kernel_waits:
+            connection.settimeout(None)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout_seconds))
+        self._wait_at_most(timeout_seconds)
         # TLS records end where they like, and the acknowledgements are those of its own socket all the same.
         self._quick = hasattr(socket, "TCP_QUICKACK") and connection.family in (socket.AF_INET, socket.AF_INET6)
 
@@ -101,10 +107,10 @@ class PduStream:
         if left <= 0:
             raise TimeoutError("the peer is too slow")
         if left < self._timeout:
-            self._socket.settimeout(left)
+            self._wait_at_most(left)
             self._shortened = True
         elif self._shortened:
-            self._socket.settimeout(self._timeout)
+            self._wait_at_most(self._timeout)
             self._shortened = False
         if self._quick:
             # A sender with Nagle's algorithm holds back its next small segment until the last one is acknowledged: the
@@ -114,3 +120,17 @@ class PduStream:
             return self._socket.recv_into(into)
         except ssl.SSLEOFError:
             return 0
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
+
+    def _wait_at_most(self, seconds: float) -> None:
+        if self._kernel_waits:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
+        else:
+            self._socket.settimeout(seconds)
+
+
+def _timeval(seconds: float) -> bytes:
+    """C's struct timeval; zero would mean for ever."""
+    microseconds = max(int(seconds * 1e6), 1)
+    return struct.pack("ll", *divmod(microseconds, 1_000_000))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.database import writing
-from node.files import DataFolder, Folders, safe_name, sync
+from node.files import DataFolder, Folders, safe_name, sync, write_all
 from node.header.instance import HeaderError
 from node.receive.clerk import Clerk
 from node.receive.header_scan import identify
@@ -35,6 +37,7 @@ DOES_NOT_MATCH_SOP_CLASS = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 _SYNCS_AT_ONCE = 4
+_LOOK_SECONDS = 0.2  # between two looks at the disk's free space, while there is some
 _CLOSING_SECONDS = 5.0
 _HEAD = 1 << 20  # as much of a broken data set is looked through for the study that it claims
 
@@ -59,6 +62,7 @@ class Store:
         self._engine = engine
         self._data = data
         self._minimum_free = minimum_free_bytes
+        self._room_until = 0.0
         self._folders = Folders(data.root)
         self._syncs = ThreadPoolExecutor(_SYNCS_AT_ONCE + 1, "fsync")
         self._tidying: Future[None] = Future()
@@ -113,10 +117,13 @@ class Store:
             self._tidy_now(quiet=True)
 
     def _check_space(self) -> None:
+        if time.monotonic() < self._room_until:
+            return
         disk = os.statvfs(self._data.root)
         free = disk.f_bavail * disk.f_frsize
         if free < self._minimum_free:
-            raise OSError(28, f"less than {self._minimum_free >> 20} MB free on the disk")
+            raise OSError(errno.ENOSPC, f"less than {self._minimum_free >> 20} MB free on the disk")
+        self._room_until = time.monotonic() + _LOOK_SECONDS
 
     def _keep(self, incoming: Incoming, announced: str, sender: str, brings: Callable[[str], None]) -> Answer:
         digest = incoming.digest
@@ -149,16 +156,18 @@ class Store:
         return Answer(SUCCESS)
 
     def _write_file(self, arrival: Arrival, file: bytes | bytearray) -> None:
-        """Under its name only when it is whole. Where the same bytes lie already, these take their place."""
+        """Nobody reads it before it has its row. Where the same bytes lie already, these take their place whole."""
         path = self._data.root / arrival.path
-        temporary = self._data.incoming / path.name
-        temporary.write_bytes(file)
         try:
+            _write_new(path, file)
+        except FileExistsError:
+            temporary = self._data.incoming / path.name
+            temporary.write_bytes(file)
             temporary.replace(path)
         except FileNotFoundError:  # somebody has just removed the study's folder
             self._folders.forget(path.parent)
             self._folders.make(path.parent)
-            temporary.replace(path)
+            _write_new(path, file)
 
     def _tidy(self, quiet: bool) -> None:
         """Free what can be freed of the journal, beside everything else."""
@@ -205,6 +214,14 @@ class Store:
                     digest=digest, path=path, size=size, sender=sender, reason=reason, claimed_study=claimed_study
                 )
                 session.add(row)
+
+
+def _write_new(path: Path, file: bytes | bytearray) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    try:
+        write_all(descriptor, file)
+    finally:
+        os.close(descriptor)
 
 
 def _sync_files(paths: Sequence[Path]) -> None:

@@ -9,8 +9,7 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
 from pynetdicom import AllStoragePresentationContexts
@@ -269,7 +268,7 @@ def test_a_full_disk_is_told_and_recovers_by_itself(start_receiver, monkeypatch,
     content, uid = data(1)
     with RawPeer(node.port) as peer:
         peer.associate()
-        for name in ("pwrite", "fdatasync") if held > len(content) else ("write", "fsync", "open"):
+        for name in ("pwritev", "fdatasync") if held > len(content) else ("write", "fsync", "open"):
             real = getattr(os, name)
 
             def full(*arguments: object, real=real) -> object:
@@ -305,13 +304,15 @@ def test_a_disk_that_fills_up_behind_the_answer_is_told_to_the_next(start_receiv
     node = start_receiver()
     (first, first_uid), (second, second_uid) = data(5), data(51)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    def full(descriptor: int, data: bytes, real: Callable[[int, bytes], int] = os.write) -> int:
+        if threading.current_thread().name == "clerk":
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
 
     with RawPeer(node.port) as peer:
         peer.associate()
         with monkeypatch.context() as patched:
-            patched.setattr(Path, "write_bytes", full)
+            patched.setattr(os, "write", full)
             takes_one_and_then_no_more(node, peer, (first, first_uid), (second, second_uid))
         eventually(lambda: node.receiver.store.problem is None)
     with node.reading() as session:

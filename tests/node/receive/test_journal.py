@@ -162,7 +162,7 @@ def test_a_segment_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
 
     before = len(list(Path("/proc/self/fd").iterdir()))
     with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", full)
+        patched.setattr(os, "pwritev", full)
         for _ in range(5):
             with pytest.raises(OSError, match="No space"):
                 append(journal, b"lost", b"x")

@@ -133,7 +133,7 @@ def test_a_journal_that_cannot_be_written_is_told(engine, data, store, monkeypat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("os.pwrite", full)
+        patched.setattr("os.pwritev", full)
         assert keep(store, mr_slice("t1", 1)) == OUT_OF_RESOURCES
     assert [path for path in (data.root / "studies").rglob("*") if path.is_file()] == []
     assert keep(store, mr_slice("t1", 1)) == SUCCESS
