@@ -45,7 +45,7 @@ def test_each_process_takes_its_share_of_the_cores(monkeypatch, threads):
 
 
 def ablate(cohort, out):
-    return ["ablate", cohort, "--out", out, "--folds", "2", "--epochs", "10", "--set", "checkpoint_seconds=0", *TINY]
+    return ["ablate", cohort, "--out", out, "--folds", "2", "--epochs", "10", "--set", "checkpoint_seconds=0.2", *TINY]
 
 
 def two_processes(arguments):
