@@ -41,6 +41,8 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage
 
+from node.database import open_database, ready
+from node.settings import load_settings
 from tests.conftest import free_port, require, write_config
 from tests.mr_slices import mr_slice
 
@@ -119,6 +121,7 @@ def node(folder: Path, port: int, fast_lane: str = "true") -> list[str]:
     place = next(n for n, line in enumerate(lines) if line.startswith("port ="))
     lines[place] = f"port = {port}"
     config.write_text("\n".join(lines))
+    ready(open_database(load_settings(config)))  # as an installation has it: tables are not made while receiving
     return [sys.executable, "-m", "benchmarks.serve_receiver", str(config)]
 
 

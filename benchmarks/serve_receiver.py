@@ -10,15 +10,18 @@ import signal
 import sys
 from pathlib import Path
 
-from node.associations import Associations
-from node.commit import Reports
-from node.database import open_database, ready
-from node.receive import Receiver
-from node.settings import load_settings
-
 
 def main() -> None:
     """Receive until SIGTERM."""
+    # pydicom loads this codec where it is installed, which takes 35 MB. What the node needs does not bring it; here the
+    # tests' dicom2nifti did.
+    sys.modules["gdcm"] = None  # type: ignore[assignment]
+    from node.associations import Associations
+    from node.commit import Reports
+    from node.database import open_database, ready
+    from node.receive import Receiver
+    from node.settings import load_settings
+
     settings = load_settings(Path(sys.argv[1]))
     engine = open_database(settings)
     ready(engine)

@@ -20,7 +20,7 @@ from node.receive.record import Arrival
 _GATHER_SECONDS = 0.05  # while nobody waits: a transaction for each instance would cost more than the instances
 _QUIET_SECONDS = 2.0  # then the journal is emptied
 _AGAIN_SECONDS = 0.5  # between tries while the disk or the database cannot be written
-_MOST_HELD = 8 << 20  # bytes in memory; then whoever brings more waits
+_MOST_HELD = 4 << 20  # bytes in memory; then whoever brings more waits
 
 
 @dataclass(eq=False)

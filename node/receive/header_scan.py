@@ -64,7 +64,7 @@ class Identity:
     ours: bool
 
 
-Content = bytes | mmap.mmap
+Content = bytes | bytearray | mmap.mmap
 """A DICOM file, in memory or mapped."""
 
 
@@ -108,7 +108,7 @@ def _is_explicit(transfer_syntax_uid: str) -> bool | None:
 
 
 def _source(content: Content) -> BinaryIO:
-    if isinstance(content, bytes):
+    if isinstance(content, bytes | bytearray):
         return BytesIO(content)
     content.seek(0)
     return cast(BinaryIO, content)  # it reads, seeks and tells as a file does
@@ -155,9 +155,9 @@ class _Walk:
             if tag in _WANTED:
                 if explicit and vr != _WANTED[tag]:
                     raise _DoubtError
-                values[tag] = data[start:position]
+                values[tag] = bytes(data[start:position])
             elif tag >> 16 == PRIVATE_GROUP and 0x10 <= tag & 0xFFFF <= 0xFF:
-                values[tag] = data[start:position]
+                values[tag] = bytes(data[start:position])
         return None
 
     def _head(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:

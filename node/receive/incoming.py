@@ -79,10 +79,10 @@ class Incoming:
             raise self._error
 
     @contextmanager
-    def view(self) -> Iterator[bytes | mmap.mmap]:
+    def view(self) -> Iterator[bytearray | mmap.mmap]:
         """What there is, to be looked at."""
         if self._held is not None:
-            yield bytes(self._held)
+            yield self._held
             return
         with mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ) as data:
             yield data
