@@ -15,6 +15,7 @@ from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from node import priors
 from node.associations import Associations
 from node.complete import (
     different_names,
@@ -128,7 +129,7 @@ class Collector:
                 self._take_late(session, study, _news(session, study, was_held, lacked))
             elif (refusal := refused_outright(study, study_facts(study), self._settings.rule)) is not None:
                 move(session, study, Trigger.UNWANTED, turn_away(session, study, refusal))
-        if State(study.state) in COLLECTING:
+        if State(study.state) in COLLECTING and not priors.keep_as_prior(session, study):
             self._decide(session, study)
 
     def _take_late(self, session: Session, study: Study, news: str) -> None:
@@ -138,7 +139,9 @@ class Collector:
         if was_turned_away(session, study) and route_for(study, study_facts(study), self._settings.rule).process:
             move(session, study, Trigger.WANTED, "late instances: the rules do not turn it away any more")
             return
-        if not news:
+        if State(study.state) is State.PRIOR:
+            _note(session, study, f"`quarterdose studies retry {study.key}` has it processed for itself")
+        elif not news:
             _note(session, study, "they change nothing that the result is made of")
         elif State(study.state) is State.CANCELLED or self._settings.completeness.late_instances == "note":
             _note(session, study, f"{news}; `quarterdose studies retry {study.key}` takes them in")
@@ -167,6 +170,8 @@ class Collector:
         elif complete:
             why = "every required role is there, no slice missing"
             enqueue(session, study, self._starter, route, Trigger.COMPLETE, why)
+            if study.run == 1:
+                priors.seek(session, study, self._settings, self._starter)
         else:
             move(session, study, Trigger.GAVE_UP_WAITING, "; ".join(study.missing))
 

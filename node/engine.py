@@ -67,7 +67,7 @@ def configure(settings: Settings, engine: Engine) -> None:
 def launch(settings: Settings) -> None:
     """Create the engine's tables, resume what was interrupted, and start taking work.
 
-    Each destination and each source has a queue of its own: one that hangs delays no other.
+    Each destination and each source has queues of its own: one that hangs delays no other.
     """
     DBOS.launch()
     DBOS.register_queue(STUDIES, worker_concurrency=1, polling_interval_sec=0.5)
@@ -75,6 +75,7 @@ def launch(settings: Settings) -> None:
         DBOS.register_queue(deliveries_to(destination.name), worker_concurrency=1, polling_interval_sec=0.5)
     for source in settings.source:
         DBOS.register_queue(pulls_from(source.name), worker_concurrency=1, polling_interval_sec=0.5)
+        DBOS.register_queue(priors_from(source.name), worker_concurrency=1, polling_interval_sec=0.5)
 
 
 def deliveries_to(destination: str) -> str:
@@ -85,6 +86,11 @@ def deliveries_to(destination: str) -> str:
 def pulls_from(source: str) -> str:
     """The name of the queue of one source."""
     return f"pulls-{source}"
+
+
+def priors_from(source: str) -> str:
+    """The name of the queue for the priors of one source: whatever they take, no other pull waits for them."""
+    return f"priors-{source}"
 
 
 class WorkStarter:
@@ -118,15 +124,25 @@ class WorkStarter:
         }
         self._client.enqueue_in_transaction(session, options, study.id, destination, series, 1, priority)
 
-    def pull(self, session: Session, pull_id: int, source: str) -> None:
+    def pull(self, session: Session, pull_id: int, source: str, is_prior: bool) -> None:
         """Enqueue the retrieval of a study, within the caller's transaction."""
         options: EnqueueOptions = {
             "workflow_name": "retrieve",
-            "queue_name": pulls_from(source),
+            "queue_name": priors_from(source) if is_prior else pulls_from(source),
             "workflow_id": f"pull-{pull_id}-1",
             "app_version": _VERSION,
         }
-        self._client.enqueue_in_transaction(session, options, pull_id, source, 1, 1)
+        self._client.enqueue_in_transaction(session, options, pull_id, source, 1, 1, is_prior)
+
+    def seek_priors(self, session: Session, study: Study, source: str) -> None:
+        """Enqueue the search for a study's priors, within the caller's transaction."""
+        options: EnqueueOptions = {
+            "workflow_name": "seek_priors",
+            "queue_name": priors_from(source),
+            "workflow_id": f"priors-{study.key}-{source}-1",
+            "app_version": _VERSION,
+        }
+        self._client.enqueue_in_transaction(session, options, study.id, study.key, source, 1, 1)
 
     def resume(self, run: str) -> None:
         """Rewind a run that ended in one of ``RESUMABLE`` to the step that failed (engine note 10)."""

@@ -17,6 +17,10 @@ from node.source import InstanceFound, Part, RetrieveError, SeriesFound, Stopped
 
 _FIND, _MOVE = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 _PENDING = (0xFF00, 0xFF01)
+_OF_A_STUDY = (
+    "StudyInstanceUID", "AccessionNumber", "StudyDate", "StudyDescription", "ModalitiesInStudy", "PatientID",
+    "IssuerOfPatientID",
+)  # fmt: skip
 
 Answers = Iterator[tuple[Dataset, Dataset | None]]
 
@@ -44,7 +48,7 @@ class QueryScu:
         """The studies that match the keys (PS3.4 C.6.2.1). Raises RetrieveError or NotOfferedError."""
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
-        for keyword in ("StudyInstanceUID", "AccessionNumber", "StudyDate", "StudyDescription", "ModalitiesInStudy"):
+        for keyword in _OF_A_STUDY:
             setattr(query, keyword, keys.get(keyword, "") or "")
         for element in keys:
             query[element.tag] = element
@@ -52,7 +56,8 @@ class QueryScu:
             StudyFound(
                 str(found.StudyInstanceUID), str(found.get("AccessionNumber") or ""),
                 str(found.get("StudyDate") or ""), str(found.get("StudyDescription") or ""),
-                _texts(found.get("ModalitiesInStudy")),
+                _texts(found.get("ModalitiesInStudy")), str(found.get("PatientID") or ""),
+                str(found.get("IssuerOfPatientID") or ""),
             )
             for found in self._find(query) if found.get("StudyInstanceUID")
         ]  # fmt: skip

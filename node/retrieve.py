@@ -22,11 +22,12 @@ from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.database import writing
-from node.engine import WorkStarter, pulls_from
+from node.engine import WorkStarter, priors_from, pulls_from
 from node.receive.store import Store
 from node.sender import NotOfferedError, SendError
 from node.settings import Settings, Source
 from node.source import Part, Retrieval, Search, Stopped, StoppedError
+from node.states import State, Trigger, move
 from node.tables import Event, Instance, Pull, Series, Study, now
 from node.taker import Taker
 from node.ways import storage_classes, way_to_retrieve
@@ -218,20 +219,38 @@ def taken_classes(settings: Settings) -> set[str]:
     return {*storage_classes(settings), ""}
 
 
-def request(session: Session, starter: WorkStarter, study_instance_uid: str, source: str, who: str, why: str) -> Pull:
-    """Enter a pull and start it, in the caller's transaction; one that is open for the study already is returned."""
+def request(
+    session: Session, starter: WorkStarter, study_instance_uid: str, source: str, who: str, why: str, prior_of: str = ""
+) -> Pull:
+    """Enter a pull and start it, in the caller's transaction; one that is open for the study already is returned.
+
+    ``prior_of``: the key of the study that it is a prior of. One that was fetched as a prior until now and is asked for
+    without it is collected like any other.
+    """
+    if not prior_of:
+        _take_for_itself(session, study_instance_uid, who)
     known = session.scalar(
         select(Pull).where(
             Pull.study_instance_uid == study_instance_uid, Pull.source == source, Pull.state.in_(OPEN)
         )
     )
     if known is not None:
+        known.prior_of = known.prior_of and prior_of
         return known
-    pull = Pull(study_instance_uid=study_instance_uid, source=source, asked_by=who, state=QUEUED, reason=why)
+    pull = Pull(
+        study_instance_uid=study_instance_uid, source=source, asked_by=who, state=QUEUED, reason=why, prior_of=prior_of
+    )
     session.add(pull)
     session.flush()
-    starter.pull(session, pull.id, source)
+    starter.pull(session, pull.id, source, is_prior=bool(prior_of))
     return pull
+
+
+def _take_for_itself(session: Session, study_instance_uid: str, who: str) -> None:
+    study = session.scalar(select(Study).where(Study.study_instance_uid == study_instance_uid))
+    if study is not None and State(study.state) is State.PRIOR:
+        move(session, study, Trigger.PULLED, "fetched for itself, no longer as a prior", who)
+        study.unjudged = True
 
 
 def seconds_until_open(hours: tuple[int, int] | tuple[()], moment: datetime) -> float:
@@ -251,9 +270,10 @@ def register(retriever: Retriever) -> None:
         return asdict(retriever.attempt(pull, number))
 
     @DBOS.workflow(name="retrieve", max_recovery_attempts=None)
-    def retrieve(pull: int, source: str, number: int, turn: int) -> None:
+    def retrieve(pull: int, source: str, number: int, turn: int, is_prior: bool = False) -> None:
         # ``turn`` counts what was begun, ``number`` what counts as an attempt: waiting for a source's hours is none.
         outcome = Outcome(**DBOS.run_step({"name": "attempt"}, attempt, pull, number))
         if outcome.next_number:
             with SetWorkflowID(f"pull-{pull}-{turn + 1}"), SetEnqueueOptions(delay_seconds=outcome.again_in):
-                DBOS.enqueue_workflow(pulls_from(source), retrieve, pull, source, outcome.next_number, turn + 1)
+                queue = priors_from(source) if is_prior else pulls_from(source)
+                DBOS.enqueue_workflow(queue, retrieve, pull, source, outcome.next_number, turn + 1, is_prior)

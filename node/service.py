@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node import engine as durable
-from node import retrieve
+from node import priors, retrieve
 from node.associations import Associations
 from node.collect import Collector
 from node.commit import Reports
@@ -56,6 +56,7 @@ def run(settings: Settings) -> None:
     durable.configure(settings, engine)
     register(Steps(settings, engine, worker, Deliverer(settings, engine, reports)))
     retrieve.register(retrieve.Retriever(settings, engine, receiver.store, associations))
+    priors.register(priors.PriorSeeker(settings, engine, starter, associations))
     durable.launch(settings)
     close_the_dead(engine, starter)
     collector.start()

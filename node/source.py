@@ -25,13 +25,16 @@ class StoppedError(Exception):
 
 @dataclass(frozen=True)
 class StudyFound:
-    """A study that a source holds, as its answer says; texts are empty where it does not say."""
+    """A study that a source holds, as its answer says; texts are empty where it does not say. ``issuer`` is the Issuer
+    of Patient ID (0010,0021)."""
 
     study_instance_uid: str
     accession_number: str
     study_date: str
     description: str
     modalities: tuple[str, ...]
+    patient_id: str = ""
+    issuer: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class State(StrEnum):
     REJECTED = "REJECTED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    PRIOR = "PRIOR"
 
 
 class Trigger(StrEnum):
@@ -54,6 +55,8 @@ class Trigger(StrEnum):
     CANCELLED = "cancelled by a person"
     UNWANTED = "a rule does not want it"
     WANTED = "late instances make a rule want it"
+    PRIOR = "fetched as a prior"
+    PULLED = "pulled by a person"
 
 
 @dataclass(frozen=True)
@@ -92,11 +95,12 @@ TRANSITIONS: tuple[Transition, ...] = (
         "something required did not come within `completeness.give_up_seconds`",
     ),
     *_each(
-        (*_WAITING, State.DELIVERED, *_STOPPED), Trigger.FORCED, State.QUEUED,
+        (*_WAITING, State.DELIVERED, *_STOPPED, State.PRIOR), Trigger.FORCED, State.QUEUED,
         "a person has it processed with what is there, complete or not",
     ),
     *_each(_WAITING, Trigger.RETRIED, State.QUEUED, "a person does not wait any longer for a study that is complete"),
     Transition(State.DELIVERED, Trigger.RETRIED, State.QUEUED, "a new run over what the study holds now"),
+    Transition(State.PRIOR, Trigger.RETRIED, State.QUEUED, "a person wants a prior processed that is complete"),
     *_each(
         _STOPPED, Trigger.RETRIED, State.QUEUED,
         "from the step that failed while the inputs are the same, else a new run",
@@ -140,6 +144,14 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         State.CANCELLED, Trigger.WANTED, State.RECEIVING,
         "only of a study that a rule had turned away: with what has come since, the rules decide otherwise",
+    ),
+    Transition(
+        State.RECEIVING, Trigger.PRIOR, State.PRIOR,
+        "the node has fetched it as a prior of another study, and nobody has asked for it otherwise: it is kept, not "
+        "processed",
+    ),
+    Transition(
+        State.PRIOR, Trigger.PULLED, State.RECEIVING, "a person fetches it for itself by `quarterdose pull`"
     ),
     *_each(_WORKING, Trigger.CANCELLED, State.CANCELLED, "a person stops the work where it is"),
     *_each(

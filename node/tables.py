@@ -205,7 +205,8 @@ class QualityCheck(Table):
 
 
 class Pull(Table):
-    """A study to be fetched from a source: how many instances it holds there, and how many have arrived."""
+    """A study to be fetched from a source: how many instances it holds there, and how many have arrived. ``prior_of``:
+    the key of the study that it is a prior of, where it is fetched as that, else empty (node.priors)."""
 
     __tablename__ = "pulls"
 
@@ -213,6 +214,7 @@ class Pull(Table):
     study_instance_uid: Mapped[str] = mapped_column(index=True)
     source: Mapped[str]
     asked_by: Mapped[str]
+    prior_of: Mapped[str] = mapped_column(default="")
     state: Mapped[str] = mapped_column(index=True)
     reason: Mapped[str] = mapped_column(default="")
     expected: Mapped[int] = mapped_column(default=0)

@@ -26,6 +26,8 @@ _UID = re.compile(r"[0-9.]{1,64}")
 _STUDY, _SERIES, _INSTANCE, _SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
 _ACCESSION, _DATE, _DESCRIPTION, _MODALITIES = "00080050", "00080020", "00081030", "00080061"
 _MODALITY, _SERIES_INSTANCES = "00080060", "00201209"
+_PATIENT_ID, _ISSUER = "00100020", "00100021"
+_OF_A_STUDY = ["StudyDescription", "ModalitiesInStudy", "IssuerOfPatientID"]  # what is not told without being asked
 
 _Row = dict[str, Any]
 
@@ -41,11 +43,12 @@ class QidoSearch(WebPeer):
         """The studies that match the keys. Raises RetrieveError or NotOfferedError."""
         filters = {element.keyword: _text(element.value) for element in keys}
         rows = self._all(_STUDY, lambda offset: self._client.search_for_studies(
-            offset=offset, fields=["StudyDescription", "ModalitiesInStudy"], search_filters=filters))  # fmt: skip
+            offset=offset, fields=_OF_A_STUDY, search_filters=filters))  # fmt: skip
         return [
             StudyFound(
                 uid, _value(row, _ACCESSION), _value(row, _DATE), _value(row, _DESCRIPTION),
                 tuple(str(one) for one in row.get(_MODALITIES, {}).get("Value", [])),
+                _value(row, _PATIENT_ID), _value(row, _ISSUER),
             )
             for uid, row in rows.items()
         ]  # fmt: skip

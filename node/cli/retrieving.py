@@ -139,7 +139,7 @@ def _pulls(engine: Engine, only: list[int] | None) -> list[dict[str, Any]]:
             {
                 "number": row.id, "source": row.source, "study_instance_uid": row.study_instance_uid,
                 "state": row.state, "arrived": row.arrived, "expected": row.expected, "attempts": row.attempts,
-                "asked_by": row.asked_by, "why": row.reason,
+                "asked_by": row.asked_by, "prior_of": row.prior_of, "why": row.reason,
             }
             for row in session.scalars(chosen if only is None else chosen.where(Pull.id.in_(only)))
         ]  # fmt: skip

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
+from node.roles.rules import Pattern
 from node.settings.processing import Kind
 from node.settings.values import AeTitle, DestinationName, File, Port, Retries, Seconds, Table
 
@@ -105,6 +106,15 @@ class PeerSettings(Table):
 Hour = Annotated[int, Field(ge=0, le=24)]
 
 
+class PriorSettings(Table):
+    """[[source]] priors: the ``newest`` earlier studies of a patient, of at most so many ``years`` before, whose Study
+    Description has ``study_description`` (a regular expression, found anywhere) in it."""
+
+    newest: int = Field(ge=1, le=20)
+    years: Annotated[float, Field(gt=0, le=150)]
+    study_description: Pattern = ""
+
+
 class DimseSource(Table):
     """[[source]]: a PACS that studies are fetched from, asked by C-FIND. After C-MOVE it sends them to our receiver, by
     C-GET over the association that we opened."""
@@ -115,6 +125,7 @@ class DimseSource(Table):
     host: str
     port: Port
     hours: tuple[Hour, Hour] | tuple[()]
+    priors: PriorSettings | None = None
     tls: TlsSettings | None = None
 
     @property
@@ -128,6 +139,7 @@ class DicomWebSource(_DicomWeb):
 
     retrieve: Literal["dicomweb"]
     hours: tuple[Hour, Hour] | tuple[()]
+    priors: PriorSettings | None = None
 
     @property
     def sender(self) -> str:

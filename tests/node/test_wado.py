@@ -76,7 +76,7 @@ def test_what_the_server_holds(url):
     with search(url) as place:
         keys = Dataset()
         keys.AccessionNumber = "A1"
-        assert place.studies(keys) == [StudyFound(STUDY, "A1", "20260102", "", ("CT", "MR"))]
+        assert place.studies(keys) == [StudyFound(STUDY, "A1", "20260102", "", ("CT", "MR"), "P1")]
         keys.AccessionNumber = "A2"
         assert place.studies(keys) == []
         found = {series.series_instance_uid: series for series in place.series(STUDY)}

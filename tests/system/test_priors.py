@@ -1,0 +1,58 @@
+"""The running node fetches a patient's earlier studies once today's is complete, and leaves them alone."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import dcmwrite
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from node.database import open_database
+from node.states import WORKING, State
+from node.tables import Run, Study
+from simulator.archive.send import Peer
+from simulator.archive.server import Archive
+from tests.conftest import ConfigMaker
+from tests.mr_slices import STUDY, mr_slice
+from tests.node.collecting import low_dose, t1
+from tests.system.node_process import NodeProcess
+from tests.waiting import eventually
+
+_EARLIER = {"1.2.30": "20250630", "1.2.31": "20240101"}
+
+
+def test_the_priors_of_a_study_are_fetched_and_not_processed(make_config: ConfigMaker, tmp_path: Path):
+    priors = "priors = { newest = 2, years = 5 }"
+    node = NodeProcess(make_config(
+        required='["t1", "low_dose"]', source__retrieve=f'"c-move"\n{priors}', retrieval__first_retry_seconds=1.0,
+    ))  # fmt: skip
+    today = [*t1(), *low_dose()]
+    files = [tmp_path / f"{number}.dcm" for number in range(len(today))]
+    for path, dataset in zip(files, today, strict=True):
+        dataset.save_as(path, enforce_file_format=True)
+    known = Peer(node.settings.node.ae_title, "127.0.0.1", node.settings.receiver.port)
+    with node:
+        engine = open_database(node.settings)
+        node.send(files)
+        eventually(lambda: states(engine).get(STUDY) in WORKING, 30)
+        # The source comes up only now: the study has gone on without it.
+        with Archive("PACS", node.settings.source[0].port, tmp_path / "archive", peers=[known]) as archive:
+            for uid, day in _EARLIER.items():
+                for number in range(1, 25):
+                    buffer = BytesIO()
+                    dataset = mr_slice("t1", number, study=uid, StudyDate=day)
+                    dcmwrite(buffer, dataset, enforce_file_format=True)
+                    archive.index.add(buffer.getvalue())
+            eventually(lambda: [state for state in states(engine).values() if state == State.PRIOR][1:], 60, every=0.2)
+        node.kill()
+    assert {uid for uid, state in states(engine).items() if state == State.PRIOR} == set(_EARLIER)
+    assert states(engine)[STUDY] not in (State.PRIOR, State.RECEIVING, State.INCOMPLETE)
+    with Session(engine) as session:
+        assert {run.study_id for run in session.scalars(select(Run))} == {1}
+
+
+def states(engine: Engine) -> dict[str, str]:
+    with Session(engine) as session:
+        return {study.study_instance_uid: study.state for study in session.scalars(select(Study))}
