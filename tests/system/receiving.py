@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from pydicom.dataset import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -17,7 +18,9 @@ from node.receive import Receiver
 from node.retrieve import Retriever, request
 from node.scu import Peer
 from node.settings import DimseSource, Source, load_settings
+from node.source import StudyFound
 from node.tables import Instance, Pull
+from node.ways import way_to_ask
 
 
 class ReceivingNode:
@@ -62,6 +65,13 @@ class ReceivingNode:
         Retriever(self.settings, self.engine, self._receiver.store, self._associations).attempt(asked, 1)
         with Session(self.engine) as session:
             return session.get_one(Pull, asked)
+
+    def earlier(self, patient_id: str, days: str) -> list[StudyFound]:
+        """What the PACS says when it is asked as for a patient's priors."""
+        keys = Dataset()
+        keys.PatientID, keys.StudyDate = patient_id, days
+        with way_to_ask(self.settings.source[0], self.settings) as place:
+            return list(place.studies(keys))
 
     def held(self) -> dict[str, Path]:
         """The files of all instances by SOP Instance UID."""

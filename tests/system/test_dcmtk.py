@@ -122,6 +122,10 @@ def test_dcmqrscp_is_pulled_from(node, dcmqrscp, files):
     assert dcmtk("storescu", "PACS", node.pacs.port, *map(str, files)) == 0
     pulled = node.pull(STUDY)
     assert (pulled.state, pulled.arrived, pulled.expected) == (DONE, len(SLICES), len(SLICES))
+    [found] = node.earlier("P1", "20251231-20260102")
+    assert (found.study_instance_uid, found.study_date, found.patient_id) == (STUDY, "20260102", "P1")
+    assert found.modalities in (("MR",), ())
+    assert node.earlier("P1", "20250101-20260101") == node.earlier("P2", "20251231-20260102") == []
     assert {uid: dcmread(path) for uid, path in node.held().items()} == {one.SOPInstanceUID: one for one in SLICES}
 
 

@@ -133,6 +133,10 @@ def test_orthanc_is_pulled_from(tmp_path, way):
         pulled = node.pull(STUDY)
         assert (pulled.state, pulled.arrived, pulled.expected) == (DONE, len(SLICES), len(SLICES))
         assert kept(node) == {one.SOPInstanceUID: one for one in SLICES}
+        [found] = node.earlier("P1", "20251231-20260102")
+        assert (found.study_instance_uid, found.study_date, found.patient_id) == (STUDY, "20260102", "P1")
+        assert found.modalities == ("MR",)
+        assert node.earlier("P1", "20250101-20260101") == node.earlier("P2", "20251231-20260102") == []
 
 
 def test_orthanc_is_pulled_from_over_tls(secured):
@@ -158,6 +162,10 @@ def test_orthanc_is_pulled_from_by_dicomweb(tmp_path):
         pulled = node.pull(STUDY)
         assert (pulled.state, pulled.arrived, pulled.expected) == (DONE, len(SLICES), len(SLICES))
         assert kept(node) == {one.SOPInstanceUID: one for one in SLICES}
+        [found] = node.earlier("P1", "20251231-20260102")
+        assert (found.study_instance_uid, found.study_date, found.patient_id) == (STUDY, "20260102", "P1")
+        assert found.modalities == ("MR",)
+        assert node.earlier("P1", "20250101-20260101") == node.earlier("P2", "20251231-20260102") == []
         assert node.senders() == {"pacs@127.0.0.1"}
 
 
