@@ -48,7 +48,7 @@ class WebPeer:
     def __init__(self, server: WebServer) -> None:
         self._server = server
         self._url = server.url.rstrip("/")
-        self._session = TimedSession(server.timeout_seconds, server.tls or ssl.create_default_context())
+        self._session = TimedSession(server.timeout_seconds, server.tls)
         # Each request is sent once: retries are for the caller.
         self._client = DICOMwebClient(self._url, session=self._session)
         self._client.set_http_retry_params(retry=False)

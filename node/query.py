@@ -16,23 +16,28 @@ from node.sender import NotOfferedError
 from node.source import InstanceFound, Part, RetrieveError, SeriesFound, Stopped, StoppedError, StudyFound
 
 _FIND, _MOVE = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
-_PENDING = (0xFF00, 0xFF01)
+_PENDING = (0xFF00, 0xFF01)  # more responses follow (PS3.4 C.4.1.1.4, C.4.2.1.5)
 _OF_A_STUDY = (
     "StudyInstanceUID", "AccessionNumber", "StudyDate", "StudyDescription", "ModalitiesInStudy", "PatientID",
     "IssuerOfPatientID",
 )  # fmt: skip
 
 Answers = Iterator[tuple[Dataset, Dataset | None]]
+"""pynetdicom's responses to one request: the status, empty when none came in time, and the identifier."""
 
 
 class QueryScu:
-    """An open association for C-FIND; a context manager (``node.source.Search``)."""
+    """An open association for C-FIND; a context manager (``node.source.Search``). ``total_seconds`` bounds each
+    request: every pending response begins the DIMSE timeout anew, so a peer that sends them for ever would never end.
+    """
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, total_seconds: float) -> None:
         self._peer = peer
+        self._total = total_seconds
         self._ae = entity(peer)
         self._ae.add_requested_context(_FIND)
         self._association: Association | None = None
+        self._begin("C-FIND")
 
     def __enter__(self) -> Self:
         self._association = self._associate()
@@ -91,8 +96,10 @@ class QueryScu:
         return associate(self._ae, self._peer)
 
     def _find(self, query: Dataset) -> Iterator[Dataset]:
+        self._begin("C-FIND")
         try:
             for status, identifier in self._open().send_c_find(query, _FIND):
+                self._go_on()
                 if "Status" not in status:
                     raise RetrieveError(f"{self._peer} did not answer the C-FIND")
                 if status.Status in _PENDING and identifier is not None:
@@ -100,7 +107,7 @@ class QueryScu:
                 elif status.Status not in (*_PENDING, 0x0000):
                     comment = status.get("ErrorComment", "")
                     raise RetrieveError(f"{self._peer} answered the C-FIND 0x{status.Status:04X} {comment}".rstrip())
-        except ValueError as error:
+        except ValueError as error:  # pynetdicom's way to say that no presentation context was accepted for it
             raise NotOfferedError(f"{self._peer} offers no C-FIND") from error
         except RuntimeError as error:
             raise RetrieveError(f"{self._peer} ended the association: {error}") from error
@@ -111,22 +118,31 @@ class QueryScu:
             raise RetrieveError(f"{self._peer} ended the association")
         return self._association
 
+    def _begin(self, request: str, stopped: Stopped = lambda: False) -> None:
+        self._request, self._stopped, self._end = request, stopped, time.monotonic() + self._total
+        self._halt: StoppedError | RetrieveError | None = None
+
+    def _go_on(self) -> None:
+        """Raises what the request is to end with, if it is; again the next time, for a handler of pynetdicom's cannot
+        raise anything through to us. The abort ends the peer's work at once, unlike C-CANCEL, which is a wish."""
+        if self._halt is None and self._stopped():
+            self._halt = StoppedError()
+        if self._halt is None and time.monotonic() > self._end:
+            self._halt = RetrieveError(f"{self._peer} did not finish the {self._request} within {self._total:g} s")
+        if self._halt is not None:
+            if self._association is not None and self._association.is_established:
+                self._association.abort()
+            raise self._halt
+
 
 class RetrieveScu(QueryScu):
-    """What C-MOVE and C-GET have in common (``node.source.Retrieval``). ``total_seconds`` bounds each of them: the
-    peer's pending responses keep the DIMSE timeout from ever ending one that does not move."""
+    """What C-MOVE and C-GET have in common (``node.source.Retrieval``)."""
 
     service = ""
 
-    def __init__(self, peer: Peer, total_seconds: float) -> None:
-        super().__init__(peer)
-        self._total = total_seconds
-        self._end = 0.0
-        self._stopped: Stopped = lambda: False
-        self._halt: StoppedError | RetrieveError | None = None
-
     def retrieve(self, part: Part, stopped: Stopped = lambda: False) -> str:
-        self._end, self._stopped = time.monotonic() + self._total, stopped
+        """As ``node.source.Retrieval`` has it: returns what the peer complains of, raises where it does not end."""
+        self._begin(self.service, stopped)
         try:
             for status, _ in self._ask(self._open(), _identifier(part)):
                 self._go_on()
@@ -141,19 +157,8 @@ class RetrieveScu(QueryScu):
         raise RetrieveError(f"{self._peer} gave no final answer to the {self.service}")
 
     def _ask(self, association: Association, identifier: Dataset) -> Answers:
+        """Send the request; the responses as they come."""
         raise NotImplementedError
-
-    def _go_on(self) -> None:
-        """Raises what the retrieval is to end with, if it is. The abort ends the peer's sub-operations at once, unlike
-        C-CANCEL, which is a wish."""
-        if self._halt is None and self._stopped():
-            self._halt = StoppedError()
-        if self._halt is None and time.monotonic() > self._end:
-            self._halt = RetrieveError(f"{self._peer} did not finish the {self.service} within {self._total:g} s")
-        if self._halt is not None:
-            if self._association is not None and self._association.is_established:
-                self._association.abort()
-            raise self._halt
 
 
 class MoveScu(RetrieveScu):
@@ -183,6 +188,7 @@ def _identifier(part: Part) -> Dataset:
 
 
 def _said(status: Dataset) -> str:
+    """A final response in words, "" for a success of everything (PS3.4 tables C.4-2 and C.4-3)."""
     failed = status.get("NumberOfFailedSuboperations") or 0
     if status.Status == 0x0000 and not failed:
         return ""

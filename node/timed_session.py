@@ -19,12 +19,13 @@ Opened = Callable[[socket.socket], None]
 
 
 class TimedSession(requests.Session):
-    """Every request ends after ``seconds`` of silence: requests itself would wait for ever. ``tls`` is for https.
+    """Every request ends after ``seconds`` of silence: requests itself would wait for ever. ``tls`` is for https; without
+    it the system's authorities are trusted.
 
     ``overdue``: after how many seconds the connections were ended, 0 while they were not.
     """
 
-    def __init__(self, seconds: float, tls: ssl.SSLContext) -> None:
+    def __init__(self, seconds: float, tls: ssl.SSLContext | None) -> None:
         super().__init__()
         self._seconds = seconds
         self._sockets: WeakSet[socket.socket] = WeakSet()
@@ -74,7 +75,7 @@ class TimedSession(requests.Session):
 class _Adapter(HTTPAdapter):
     """Connections that use ``tls`` and nothing else, and of which ``opened`` is told."""
 
-    def __init__(self, tls: ssl.SSLContext, opened: Opened) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, opened: Opened) -> None:
         self._tls = tls
         self._pools = {"http": _told(HTTPConnectionPool, opened), "https": _told(HTTPSConnectionPool, opened)}
         super().__init__()
@@ -87,7 +88,10 @@ class _Adapter(HTTPAdapter):
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
     ) -> Any:
         host, _ = super().build_connection_pool_key_attributes(request, verify, cert)
-        return host, {"ssl_context": self._tls} if host["scheme"] == "https" else {}
+        if host["scheme"] != "https":
+            return host, {}
+        self._tls = self._tls or ssl.create_default_context()  # reading the system's takes its time
+        return host, {"ssl_context": self._tls}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: requests would add authorities of its own to the context."""

@@ -23,7 +23,7 @@ def way_to_ask(source: Source, settings: Settings) -> Search:
     retrieval = settings.retrieval
     if isinstance(source, DicomWebSource):
         return QidoSearch(server_of(source, retrieval.timeout_seconds), retrieval.total_seconds)
-    return QueryScu(peer_of(source, settings.node.ae_title, retrieval.timeout_seconds))
+    return QueryScu(peer_of(source, settings.node.ae_title, retrieval.timeout_seconds), retrieval.total_seconds)
 
 
 def way_to_retrieve(source: Source, settings: Settings, taker: Taker) -> Retrieval:

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelMove
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -24,14 +24,15 @@ from node.associations import Associations
 from node.database import writing
 from node.deliver import peer_of
 from node.engine import WorkStarter
-from node.query import MoveScu
+from node.query import MoveScu, QueryScu
 from node.receive import Receiver
 from node.retrieve import CANCELLED, DONE, FAILED, QUEUED, Retriever, request, seconds_until_open
+from node.scu import Peer
 from node.settings import DimseSource, Settings, load_settings
 from node.source import Part, RetrieveError
 from node.tables import Instance, Pull, Series
 from simulator.archive.faults import Faults
-from simulator.archive.send import Peer
+from simulator.archive.send import Peer as KnownPeer
 from simulator.archive.server import Archive
 from tests.conftest import ConfigMaker, free_port
 from tests.mr_slices import STUDY, mr_slice
@@ -54,7 +55,7 @@ def retriever(settings: Settings, engine: Engine, receiver: Receiver) -> Retriev
 @pytest.fixture
 def archive(settings: Settings, tmp_path: Path) -> Iterator[Archive]:
     """A PACS that holds one study of two series, one of them twice as long with images that are not MR."""
-    node = Peer(settings.node.ae_title, "127.0.0.1", settings.receiver.port)
+    node = KnownPeer(settings.node.ae_title, "127.0.0.1", settings.receiver.port)
     with Archive("PACS", settings.source[0].port, tmp_path / "archive", peers=[node]) as archive:
         for dataset in SLICES:
             archive.index.add(_bytes(dataset))
@@ -176,6 +177,28 @@ def test_a_move_that_never_ends_is_ended(settings):
     finally:
         server.shutdown()
         taker.shutdown()
+
+
+@pytest.mark.parametrize("settings", ["c-move"], indirect=True)
+def test_a_search_that_never_ends_is_ended(settings):
+    def never(event: evt.Event) -> Iterator[object]:
+        for number in range(1000):
+            time.sleep(0.05)
+            found = Dataset()
+            found.QueryRetrieveLevel, found.SeriesInstanceUID = "SERIES", f"1.2.{number}"
+            yield 0xFF00, found
+
+    ae, port = AE("PACS"), free_port()
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_FIND, never)])
+    try:
+        with (
+            QueryScu(Peer("PACS", "127.0.0.1", port, "NODE", 5.0), 0.5) as scu,
+            pytest.raises(RetrieveError, match=r"did not finish the C-FIND within 0\.5 s"),
+        ):
+            scu.series(STUDY)
+    finally:
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
