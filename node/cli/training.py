@@ -15,7 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from node.cli.cohorts import reported
-from preprocessing.role import Role
+from node.cli.training_options import (
+    FOUR,
+    Also,
+    Channels,
+    CohortFolder,
+    Epochs,
+    Folds,
+    Out,
+    Precision,
+    Roles,
+    Runs,
+    Seed,
+    training_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,29 +38,6 @@ if TYPE_CHECKING:
     from model.processes import Process
     from model.tables import Table
     from model.train import TrainingProgress
-    from model.training_settings import TrainingSettings
-
-_FOUR = [Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE]
-CohortFolder = Annotated[Path, typer.Argument(help="A cohort's folder.", exists=True, file_okay=False)]
-Out = Annotated[Path, typer.Option("--out", help="The folder for what is made.")]
-Runs = Annotated[
-    Path | None, typer.Option("--runs", help="Where trained folds are kept and shared; default: runs/ in --out.")
-]
-Roles = Annotated[list[Role], typer.Option("--role", help="An input; repeat it. Default: the paper's four.")]
-Channels = Annotated[int, typer.Option("--channels", "-C", min=1, help="C, the channels of the first feature map.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training subjects.")]
-Precision = Annotated[str, typer.Option(help="bf16, fp16 (with a scaled loss) or fp32.")]
-Seed = Annotated[int, typer.Option(min=0, help="Decides folds, first weights, order and flips.")]
-Folds = Annotated[int, typer.Option(min=2, help="How many.")]
-Also = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="NAME=VALUE",
-        help="Another setting of model/training_settings.py: batch, crop, lesion_share, learning_rate, cosine_decay, "
-        "gradient_limit, head, loss, shared_scale, checkpoint_seconds. Repeat it.",
-    ),
-]
-
 
 def add_to(app: typer.Typer) -> None:
     for command in (train, validate, ablate, scale):
@@ -57,7 +47,7 @@ def add_to(app: typer.Typer) -> None:
 def train(
     cohort: CohortFolder,
     out: Out,
-    role: Roles = _FOUR,
+    role: Roles = FOUR,
     channels: Channels = 16,
     epochs: Epochs = 300,
     precision: Precision = "bf16",
@@ -80,7 +70,7 @@ def train(
         from model.watch import Watch
 
         process = started()
-        settings = _settings(role, channels, epochs, precision, seed, also)
+        settings = training_settings(role, channels, epochs, precision, seed, also)
         fold = Fold(1, *_verified(cohort).split(hold_out or []))
         if not process.leads:
             with joined(process):
@@ -113,7 +103,7 @@ def validate(
     ] = ["paper", "nothing", "linear", "linear4"],  # noqa: B006  # typer reads it once
     folds: Folds = 5,
     runs: Runs = None,
-    role: Roles = _FOUR,
+    role: Roles = FOUR,
     channels: Channels = 16,
     epochs: Epochs = 300,
     precision: Precision = "bf16",
@@ -141,7 +131,7 @@ def validate(
         from model.tables import write_tables
 
         process = started()
-        settings = _settings(role, channels, epochs, precision, seed, also)
+        settings = training_settings(role, channels, epochs, precision, seed, also)
         plan = _plan(cohort, runs or out / "runs", folds, seed)
         drawn = telling(plan.cohort)
         plan = replace(plan, drawn=frozenset(drawn))
@@ -179,7 +169,7 @@ def ablate(
     ] = False,
     folds: Folds = 5,
     runs: Runs = None,
-    role: Roles = _FOUR,
+    role: Roles = FOUR,
     channels: Channels = 16,
     epochs: Epochs = 300,
     precision: Precision = "bf16",
@@ -194,9 +184,9 @@ def ablate(
         from model.tables import write_tables
 
         process = started()
-        settings = _settings(role, channels, epochs, precision, seed, also)
+        settings = training_settings(role, channels, epochs, precision, seed, also)
         plan = _plan(cohort, runs or out / "runs", folds, seed)
-        if paper_rows and set(settings.roles) != set(_FOUR):
+        if paper_rows and set(settings.roles) != set(FOUR):
             raise ValueError(f"the paper's rows are subsets of all four inputs, not of {', '.join(settings.roles)}")
         study = studies.backward_elimination
         if all_subsets or paper_rows:
@@ -219,7 +209,7 @@ def scale(
     ] = [0.25, 0.5, 0.75, 1.0],  # noqa: B006
     folds: Folds = 5,
     runs: Runs = None,
-    role: Roles = _FOUR,
+    role: Roles = FOUR,
     epochs: Epochs = 300,
     precision: Precision = "bf16",
     seed: Seed = 0,
@@ -234,7 +224,7 @@ def scale(
         from model.tables import write_tables
 
         process = started()
-        settings = _settings(role, width[0], epochs, precision, seed, also)
+        settings = training_settings(role, width[0], epochs, precision, seed, also)
         plan = _plan(cohort, runs or out / "runs", folds, seed)
         with _following(process) as told:
             points = measure(plan, settings, width, fraction, told)
@@ -244,26 +234,6 @@ def scale(
         write_tables(out, "figure4", tables)
         draw_figure_4(out / "figure4.png", points)
     _show(tables, out / "figure4.md")
-
-
-def _settings(
-    roles: list[Role], channels: int, epochs: int, precision: str, seed: int, also: list[str] | None
-) -> TrainingSettings:
-    """What the options say. Raises ValueError, in words, for what cannot be."""
-    from model.training_settings import settings_from
-
-    if precision not in ("bf16", "fp16", "fp32"):
-        raise ValueError(f"--precision is bf16, fp16 or fp32, not {precision}")
-    given = {
-        "roles": [role for role in _FOUR if role in roles], "channels": channels, "epochs": epochs, "seed": seed,
-        "half_precision": precision != "fp32", "fp16": precision == "fp16",
-    }  # fmt: skip
-    for text in also or []:
-        name, is_sign, value = text.partition("=")
-        if not is_sign:
-            raise ValueError(f"--set takes NAME=VALUE, not {text!r}")
-        given[name.strip()] = None if value.strip() == "none" else value.strip()
-    return settings_from(given)
 
 
 def _plan(cohort: Path, runs: Path, folds: int, seed: int) -> Plan:
