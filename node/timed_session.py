@@ -19,8 +19,8 @@ Opened = Callable[[socket.socket], None]
 
 
 class TimedSession(requests.Session):
-    """Every request ends after ``seconds`` of silence: requests itself would wait for ever. ``tls`` is for https; without
-    it the system's authorities are trusted.
+    """Every request ends after ``seconds`` of silence: requests itself would wait for ever. ``tls`` is for https;
+    without it the system's authorities are trusted.
 
     ``overdue``: after how many seconds the connections were ended, 0 while they were not.
     """

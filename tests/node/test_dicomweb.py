@@ -298,7 +298,7 @@ def test_an_address_that_would_be_no_good_is_refused(make_config, place, said):
     config = make_config()
     text = config.read_text()
     before, after = text.split("[[source]]")
-    rest = after[after.index("[retrieval]") :]
+    rest = after[after.index("\n[retrieval]\n") :]
     there = f'[[source]]\nretrieve = "dicomweb"\nname = "pacs"\nhours = []\nauthorization_file = "secret"\n{place}\n'
     config.write_text(before + there + rest)
     with pytest.raises(ConfigurationError) as error:
