@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -70,6 +74,25 @@ def test_a_server_that_is_down_and_a_secret_that_is_missing(file, tmp_path):
     missing = WebServer(url, 5.0, str(tmp_path / "no-secret"))
     with pytest.raises(SendError, match="authorization"), StowSender(missing):
         pass
+
+
+def test_an_answer_that_drips_ends(file):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nServer: ")
+                for _ in range(100):
+                    time.sleep(0.1)
+                    connection.sendall(b"x")
+
+        threading.Thread(target=drip, daemon=True).start()
+        began = time.monotonic()
+        server = WebServer(f"http://127.0.0.1:{listener.getsockname()[1]}", 0.5)
+        with StowSender(server) as sender, pytest.raises(SendError, match=r"did not finish within 0\.5"):
+            sender.store(file)
+        assert time.monotonic() - began < 5
 
 
 def test_a_folder_holds_the_very_bytes(file, tmp_path):

@@ -36,6 +36,9 @@ from tests.mr_slices import STUDY, mr_slice
 SLICES = [mr_slice(series, number) for series in ("T1", "FLAIR") for number in (1, 2, 3, 4)]
 T1 = SLICES[0].SeriesInstanceUID
 CT = mr_slice("CT", 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.2", Modality="CT")
+OTHERS = mr_slice(
+    "T1", 1, study="1.2.9", AccessionNumber="A9", PatientID="P9", IssuerOfPatientID="HOSPITAL"
+)  # fmt: skip
 Held = Callable[[], dict[str, Path]]
 COMPRESSED = mr_slice("RLE", 1)
 COMPRESSED.compress(RLELossless, generate_instance_uid=False)
@@ -53,7 +56,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     require("Orthanc")
     folder = tmp_path_factory.mktemp("orthanc")
     with OrthancProcess(folder, "PACS", free_port(), free_port(), free_port(), dicomweb=True) as orthanc:
-        for dataset in (*SLICES, CT, COMPRESSED):
+        for dataset in (*SLICES, CT, COMPRESSED, OTHERS):
             orthanc.post("/instances", _bytes(dataset))
         yield f"http://127.0.0.1:{orthanc.http_port}/dicom-web"
 
@@ -77,6 +80,8 @@ def test_what_the_server_holds(url):
         keys = Dataset()
         keys.AccessionNumber = "A1"
         assert place.studies(keys) == [StudyFound(STUDY, "A1", "20260102", "", ("CT", "MR"), "P1")]
+        keys.AccessionNumber = "A9"
+        assert [(one.patient_id, one.issuer) for one in place.studies(keys)] == [("P9", "HOSPITAL")]
         keys.AccessionNumber = "A2"
         assert place.studies(keys) == []
         found = {series.series_instance_uid: series for series in place.series(STUDY)}
