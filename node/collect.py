@@ -170,8 +170,7 @@ class Collector:
         elif complete:
             why = "every required role is there, no slice missing"
             enqueue(session, study, self._starter, route, Trigger.COMPLETE, why)
-            if study.run == 1:
-                priors.seek(session, study, self._settings, self._starter)
+            priors.seek(session, study, self._settings, self._starter)
         else:
             move(session, study, Trigger.GAVE_UP_WAITING, "; ".join(study.missing))
 

@@ -84,7 +84,8 @@ def _day(study_date: str) -> date | None:
 
 
 def seek(session: Session, study: Study, settings: Settings, starter: WorkStarter) -> None:
-    """Have the priors of a study looked for wherever that is configured, in the caller's transaction."""
+    """Have the priors of a study looked for wherever that is configured, in the caller's transaction; once for each
+    study and source, however often it is said."""
     for source in settings.source:
         if source.priors is not None:
             starter.seek_priors(session, study, source.name)

@@ -17,7 +17,7 @@ from node.collect import Collector
 from node.database import writing
 from node.engine import WorkStarter
 from node.files import DataFolder, safe_name
-from node.priors import Present, PriorSeeker, choose
+from node.priors import Present, PriorSeeker, choose, seek
 from node.receive import Receiver
 from node.receive.store import Store
 from node.retrieve import CANCELLED, DONE, QUEUED, Outcome, Retriever, request
@@ -292,6 +292,15 @@ def test_a_source_that_is_down_delays_nothing_and_is_asked_again(collector, engi
     assert (left.state, left.events[-1].what) == (State.QUEUED, "priors")
     assert "after 2 attempts" in left.events[-1].why
     assert pulls(engine) == {}
+
+
+def test_priors_are_looked_for_once(collector, engine, associations, settings, starter, tmp_path):
+    study = complete(collector, engine, associations, tmp_path)
+    with writing(engine) as session:
+        seek(session, session.get_one(Study, study.id), settings, starter)
+    with engine.connect() as connection:
+        due = connection.exec_driver_sql("SELECT count(*) FROM workflow_status WHERE name = 'seek_priors'").scalar_one()
+    assert due == 1
 
 
 def test_nothing_is_asked_at_the_wrong_hour_or_of_nobody(collector, engine, associations, settings, starter, tmp_path):
