@@ -20,7 +20,7 @@ import os
 import struct
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -40,10 +40,11 @@ _RECORD = struct.Struct(f"<8s{_GENERATION}sIIQ32s")
 
 
 class Segment:
-    """One file of the journal. ``unsettled``: records in it that are being written or have no row yet. Raises OSError;
-    then there is no file."""
+    """One file of the journal. ``unsettled``: records in it that are being written or have no row yet; ``doubtful``:
+    its files were to be made durable once and were not. Raises OSError; then there is no file."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
             self.begin()
@@ -59,6 +60,7 @@ class Segment:
         self.position = _PAGE
         self.unsettled = 0
         self.files: list[Path] = []
+        self.doubtful = False
         _write(self.descriptor, 0, _MAGIC + self.generation)
 
     def forget(self) -> None:
@@ -114,15 +116,18 @@ class Journal:
             for segment in segments:
                 segment.unsettled -= 1
 
-    def tidy(self, settle_files: Callable[[Sequence[Path]], None], *, current_too: bool) -> None:
+    def tidy(self, settle_files: SettleFiles, *, current_too: bool) -> None:
         """Free the segments whose records all have rows, once ``settle_files`` has made their files durable.
 
-        ``current_too``: also the one that is written to, which is of use where nothing comes. Raises OSError; the next
-        call tries again.
+        When that failed, the next call gives it the records as well: what could not be written may be gone from memory,
+        and the next fsync of the same file may say success all the same. ``current_too``: also the segment that is
+        written to, which is of use where nothing comes. Raises OSError; the next call tries again.
         """
         with self._tidying:
             for segment in self._settled(current_too):
-                settle_files(segment.files)
+                again = records(segment.path) if segment.doubtful else ()
+                segment.doubtful = True
+                settle_files(segment.files, again)
                 segment.forget()
                 segment.begin()
                 with self._changed:
@@ -165,6 +170,10 @@ class Record:
     note: bytes
     head: bytes
     content: bytes
+
+
+SettleFiles = Callable[[Sequence[Path], Iterable[Record]], None]
+"""Makes files durable, of which it writes those of the records again before."""
 
 
 def records(path: Path) -> Iterator[Record]:

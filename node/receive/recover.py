@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Iterable, Iterator
 
 from node.files import DataFolder, write_durably
 from node.receive.header_scan import Identity
-from node.receive.journal import Journal
+from node.receive.journal import Journal, Record
 from node.receive.record import Arrival, Ledger
 
 log = logging.getLogger(__name__)
@@ -27,16 +28,22 @@ def arrival_of(note: bytes) -> Arrival:
     return Arrival(**{**content, "identity": Identity(**content["identity"])})
 
 
+def intact(records: Iterable[Record]) -> Iterator[tuple[Arrival, Record]]:
+    """Those whose data set is as it was received. The others were not written to the end: nobody was told that they are
+    stored."""
+    for record in records:
+        arrival = arrival_of(record.note)
+        if hashlib.sha256(record.content).hexdigest() == arrival.digest:
+            yield arrival, record
+
+
 def recover(journal: Journal, ledger: Ledger, data: DataFolder) -> None:
     """Write the files and rows of all that the journal holds, and empty it. What is there already stays as it is.
 
     Raises OSError or SQLAlchemyError; the journal is as it was then.
     """
     arrivals: list[Arrival] = []
-    for record in journal.left():
-        arrival = arrival_of(record.note)
-        if hashlib.sha256(record.content).hexdigest() != arrival.digest:
-            continue  # still being written when the machine stopped: nobody was told that it is stored
+    for arrival, record in intact(journal.left()):
         write_durably(record.head + record.content, data.root / arrival.path, data.incoming)
         arrivals.append(arrival)
     for start in range(0, len(arrivals), _ROWS_AT_ONCE):

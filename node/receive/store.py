@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
@@ -18,14 +18,14 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from node.database import writing
-from node.files import DataFolder, Folders, safe_name, sync, write_all
+from node.files import DataFolder, Folders, safe_name, sync, write_all, write_durably
 from node.header.instance import HeaderError
 from node.receive.clerk import Clerk
 from node.receive.header_scan import identify
 from node.receive.incoming import Incoming
-from node.receive.journal import Journal
+from node.receive.journal import Journal, Record
 from node.receive.record import Arrival, Ledger
-from node.receive.recover import note_of, recover
+from node.receive.recover import intact, note_of, recover
 from node.tables import Quarantined
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,10 @@ class Store:
         except OSError as error:
             log.error("the journal cannot be tidied: %s", error)
 
-    def _settle_files(self, paths: Sequence[Path]) -> None:
+    def _settle_files(self, paths: Sequence[Path], again: Iterable[Record]) -> None:
+        for arrival, record in intact(again):
+            if (path := self._data.root / arrival.path).exists():  # else the study was removed meanwhile
+                write_durably(record.head + record.content, path, self._data.incoming)
         list(self._syncs.map(_sync_files, [paths[first::_SYNCS_AT_ONCE] for first in range(_SYNCS_AT_ONCE)]))
         for folder in {path.parent for path in paths}:
             with contextlib.suppress(FileNotFoundError):  # the study was removed meanwhile

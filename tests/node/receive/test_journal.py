@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -95,7 +95,8 @@ def test_what_is_settled_is_forgotten_and_its_segment_used_again(tmp_path):
     journal = opened(tmp_path / "j")
     settled: list[Path] = []
 
-    def settle_files(paths: Sequence[Path]) -> None:
+    def settle_files(paths: Sequence[Path], again: Iterable[Record]) -> None:
+        assert list(again) == []
         settled.extend(paths)
 
     old = [append(journal, b"old %d" % number, b"x" * 9000) for number in range(3)]
@@ -114,13 +115,20 @@ def test_files_that_cannot_be_made_durable_keep_their_records(tmp_path):
     journal = opened(tmp_path / "j")
     journal.settle([append(journal, b"note", b"x")])
 
-    def broken(_: Sequence[Path]) -> None:
+    written_again: list[bytes] = []
+
+    def broken(_: Sequence[Path], again: Iterable[Record]) -> None:
+        written_again.extend(record.note for record in again)
         raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
         journal.tidy(broken, current_too=True)
+    assert written_again == []
+    with pytest.raises(OSError, match="Input/output"):
+        journal.tidy(broken, current_too=True)
+    assert written_again == [b"note"], "the files are not trusted any more"
     assert held(journal) == [(b"note", b"x")]
-    journal.tidy(lambda _: None, current_too=True)
+    journal.tidy(lambda *_: None, current_too=True)
     assert held(journal) == []
 
 
@@ -133,7 +141,7 @@ def test_a_journal_without_room_says_so_until_there_is_some(tmp_path, monkeypatc
     with pytest.raises(OSError, match="journal is full"):
         append(journal, b"more", bytes(40_000))
     journal.settle(taken)
-    journal.tidy(lambda _: None, current_too=False)
+    journal.tidy(lambda *_: None, current_too=False)
     append(journal, b"more", bytes(40_000))
     assert (b"more", bytes(40_000)) in held(journal)
 
@@ -150,7 +158,7 @@ def test_a_disk_that_refuses_is_told(tmp_path, monkeypatch):
             append(journal, b"lost", b"x")
     segment = append(journal, b"kept", b"y")
     journal.settle([segment])
-    journal.tidy(lambda _: None, current_too=True)
+    journal.tidy(lambda *_: None, current_too=True)
     assert held(journal) == []
 
 

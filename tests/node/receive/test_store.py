@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset
@@ -137,6 +139,25 @@ def test_a_journal_that_cannot_be_written_is_told(engine, data, store, monkeypat
         assert keep(store, mr_slice("t1", 1)) == OUT_OF_RESOURCES
     assert [path for path in (data.root / "studies").rglob("*") if path.is_file()] == []
     assert keep(store, mr_slice("t1", 1)) == SUCCESS
+
+
+def test_bytes_that_the_disk_lost_behind_the_answer_are_written_again(engine, data, store, monkeypatch):
+    """After an fsync that failed, the kernel may drop the pages, and the next fsync of the file says success."""
+    sent = mr_slice("t1", 1)
+    lost: list[Path] = []
+
+    def once(descriptor: int, fsync: Callable[[int], None] = os.fsync) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.suffix == ".dcm" and not lost:
+            lost.append(path)
+            os.truncate(path, 1000)
+            raise OSError(5, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", once)
+    assert keep(store, sent) == SUCCESS
+    eventually(lambda: lost)
+    eventually(lambda: lost[0].read_bytes().endswith(encoded(sent)))
 
 
 def test_a_study_removed_by_hand_holds_up_nobody(engine, data, store):
