@@ -17,11 +17,15 @@ CLAIM = "claim.lock"
 
 @contextmanager
 def claimed(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold ``folder`` inside; yields whether it is ours. ``wait``: until whoever holds it has let go, or has died."""
+    """Hold ``folder`` inside; yields whether it is ours. ``wait``: until whoever holds it has let go, or has died. Raises
+    OSError for a file system without locks."""
     with (folder / CLAIM).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
+        except OSError as error:
+            why = "its file system knows no locks (flock): keep the runs on another one"
+            raise OSError(error.errno, why, str(folder)) from error
         yield True

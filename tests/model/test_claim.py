@@ -1,7 +1,11 @@
 """A folder is one process's at a time, and free again when that process dies, however it dies."""
 
+import errno
+import fcntl
 import subprocess
 import sys
+
+import pytest
 
 from model.claim import claimed
 
@@ -30,3 +34,12 @@ def test_a_process_that_was_killed_holds_nothing(tmp_path):
         process.kill()
         with claimed(tmp_path, wait=True) as ours:
             assert ours
+
+
+def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
+    def unknown(file, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unknown)  # what some mounts of network file systems answer
+    with pytest.raises(OSError, match="keep the runs on another one"), claimed(tmp_path, wait=False):
+        pass
