@@ -17,8 +17,8 @@ CLAIM = "claim.lock"
 
 @contextmanager
 def claimed(folder: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold ``folder`` inside; yields whether it is ours. ``wait``: until whoever holds it has let go, or has died. Raises
-    OSError for a file system without locks."""
+    """Hold ``folder`` inside; yields whether it is ours. ``wait``: until whoever holds it has let go, or has died.
+    Raises OSError for a file system without locks."""
     with (folder / CLAIM).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
