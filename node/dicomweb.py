@@ -19,7 +19,7 @@ from dicomweb_client.api import DICOMwebClient
 from node.sender import SendError
 from node.settings import DicomWebDestination, DicomWebSource
 from node.timed_session import TimedSession
-from node.trust import client_context
+from node.trust import client_context, tls_trouble
 
 # What dicomweb-client retries with: it would log every failure with a traceback, and we tell them ourselves.
 logging.getLogger("retrying").setLevel(logging.ERROR)
@@ -81,18 +81,16 @@ class WebPeer:
         if self._session.overdue:
             return f"it did not finish within {self._session.overdue:g} s"
         root = _root(error)
-        if isinstance(root, ssl.SSLCertVerificationError):
-            return _untrusted(root)
         if isinstance(root, RemoteDisconnected | ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
             return f"it ended the connection without an answer; {self._suspicion()}"
         if isinstance(root, ssl.SSLError):
-            return _tls_trouble(root)
+            return tls_trouble(root)
         if isinstance(error, requests.TooManyRedirects) and error.response is not None:
             where = urlsplit(error.response.headers.get("Location", ""))
             return f"it redirects to {where.scheme}://{where.hostname}, which is not followed; correct the url"
         if isinstance(error, requests.exceptions.InvalidJSONError):
             return "it answered something that is no JSON"
-        return type(error).__name__
+        return (root.strerror if isinstance(root, OSError) else None) or type(error).__name__
 
     def _suspicion(self) -> str:
         if self._url.startswith("https:"):
@@ -120,36 +118,11 @@ _TITLE = re.compile(rb"<title>([ -~]{1,100})</title>", re.IGNORECASE)
 
 
 def _root(error: BaseException) -> BaseException:
-    """What requests and urllib3 have wrapped: they keep it as an argument, or as ``reason``."""
+    """What requests and urllib3 have wrapped: they keep it as an argument, as ``reason``, or as the cause."""
     while True:
-        inside = (one for one in (*error.args, getattr(error, "reason", None)) if isinstance(one, BaseException))
+        wrapped = (*error.args, getattr(error, "reason", None), error.__cause__)
+        inside = (one for one in wrapped if isinstance(one, BaseException))
         found = next(inside, None)
         if found is None:
             return error
         error = found
-
-
-_EXPIRED, _NOT_YET, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_ numbers
-
-
-def _untrusted(error: ssl.SSLCertVerificationError) -> str:
-    remedy = {
-        _EXPIRED: "have it renewed there",
-        _NOT_YET: "look at the clocks on both sides",
-        _OTHER_HOST: "the url has to name the server as its certificate does",
-        _OTHER_ADDRESS: "the url has to name the server as its certificate does",
-    }.get(error.verify_code, "tls certificate_authority has to hold the authority that signed it")
-    return f"its certificate is not accepted: {error.verify_message}; {remedy}"
-
-
-_SPEAKS_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
-_REFUSES_OURS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")  # of alerts
-
-
-def _tls_trouble(error: ssl.SSLError) -> str:
-    reason = error.reason or type(error).__name__
-    if reason in _SPEAKS_NO_TLS:
-        return "it does not speak TLS there; is the port right, or has the url to begin with http://?"
-    if "ALERT" in reason and any(word in reason for word in _REFUSES_OURS):
-        return f"it does not accept who we are ({reason}); tls certificate and key have to be such that it knows"
-    return f"TLS came to no end: {reason}"

@@ -26,6 +26,7 @@ from pynetdicom.sop_class import (
 from pynetdicom.status import code_to_category
 from pynetdicom.transport import AssociationSocket
 
+from node.reach import why_not
 from node.sender import CommitmentReport, NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
 _STATUS_DUPLICATE = 0x0111  # PS3.7 Annex C.5.1: the peer has it already, which is all we wanted
@@ -244,10 +245,13 @@ def associate(
     if storage is not None:
         handlers.append((evt.EVT_C_STORE, storage.store))
         roles = [build_role(sop_class, scp_role=True) for sop_class in storage.sop_classes]
-    association = ae.associate(
-        peer.host, peer.port, ae_title=peer.ae_title, ext_neg=roles, evt_handlers=handlers,
-        tls_args=None if peer.tls is None else (peer.tls, peer.host),
-    )  # fmt: skip
+    try:
+        association = ae.associate(
+            peer.host, peer.port, ae_title=peer.ae_title, ext_neg=roles, evt_handlers=handlers,
+            tls_args=None if peer.tls is None else (peer.tls, peer.host),
+        )  # fmt: skip
+    except OSError as error:  # a host without an address; any other is kept
+        raise SendError(f"{peer} cannot be reached: {error.strerror}; is the host right?") from error
     association.dimse.msg_queue = _Messages() if storage is None else _MessagesOfGet()
     if association.is_established:
         return association
@@ -257,7 +261,7 @@ def associate(
     if association.rejected_contexts:  # it accepted the association, and nothing in it
         names = dict.fromkeys(UID(context.abstract_syntax).name for context in association.rejected_contexts)
         raise RefusedError(f"{peer} accepts no presentation context: none of {', '.join(names)}")
-    raise SendError(f"{peer} cannot be reached or ended the connection; is it running, and is the port right?")
+    raise SendError(f"{peer} cannot be reached: {why_not(peer.host, peer.port, peer.tls)}")
 
 
 def _receive(connection: AssociationSocket, count: int) -> bytearray:

@@ -34,3 +34,32 @@ def _unusable(peer: str, key: str, files: str, error: OSError) -> SendError:
     why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
     what = f"the TLS files of {peer} cannot be used: {key} ({files}): {why or error}"
     return SendError(f"{what}; PEM files are needed, the key without a passphrase")
+
+
+_EXPIRED, _NOT_YET, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_ numbers
+
+
+def _untrusted(error: ssl.SSLCertVerificationError) -> str:
+    remedy = {
+        _EXPIRED: "have it renewed there",
+        _NOT_YET: "look at the clocks on both sides",
+        _OTHER_HOST: "host or url has to name the server as its certificate does",
+        _OTHER_ADDRESS: "host or url has to name the server as its certificate does",
+    }.get(error.verify_code, "tls certificate_authority has to hold the authority that signed it")
+    return f"its certificate is not accepted: {error.verify_message}; {remedy}"
+
+
+_SPEAKS_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_REFUSES_OURS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")  # of alerts
+
+
+def tls_trouble(error: ssl.SSLError) -> str:
+    """Why a handshake failed, and what to do about it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _untrusted(error)
+    reason = error.reason or type(error).__name__
+    if reason in _SPEAKS_NO_TLS:
+        return "it does not speak TLS there; is the port right, and does it want TLS?"
+    if "ALERT" in reason and any(word in reason for word in _REFUSES_OURS):
+        return f"it does not accept who we are ({reason}); tls certificate and key have to be such that it knows"
+    return f"TLS came to no end: {reason}"

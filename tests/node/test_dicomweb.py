@@ -170,7 +170,7 @@ WRONG = {
     "another authority": (lambda site: (url(site.secured), tls(site, "other_ca")), "certificate_authority has to hold"),
     "an authority the system does not know": (lambda site: (url(site.secured), None), "certificate_authority has to"),
     "an expired certificate": (lambda site: (url(site.expired), tls(site)), "certificate has expired; have it renewed"),
-    "another host": (lambda site: (url(site.secured, host="127.0.0.2"), tls(site)), "url has to name the server as"),
+    "another host": (lambda site: (url(site.secured, host="127.0.0.2"), tls(site)), "has to name the server as its"),
     "plain to TLS": (lambda site: (url(site.secured, "http"), None), "plain HTTP request was sent to HTTPS port"),
     "TLS to plain": (lambda site: (url(site.redirecting), tls(site)), "does not speak TLS there"),
     "a redirection": (lambda site: (url(site.redirecting, "http"), None), "redirects to https://127.0.0.1"),

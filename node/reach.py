@@ -1,0 +1,30 @@
+"""Why a DICOM peer cannot be reached: pynetdicom keeps that to itself, so it is looked for again."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+
+from node.trust import tls_trouble
+
+_CONNECT_SECONDS = 5.0
+_ALERT_SECONDS = 1.0  # with TLS 1.3, what the peer says of our certificate comes after the handshake
+
+
+def why_not(host: str, port: int, tls: ssl.SSLContext | None) -> str:
+    """What a connection meets at an address where no association could be had, with a remedy; takes some seconds."""
+    try:
+        with socket.create_connection((host, port), _CONNECT_SECONDS) as connection:
+            if tls is None:
+                return "it ends the connection; is it a DICOM application, and one without TLS?"
+            with tls.wrap_socket(connection, server_hostname=host) as secured, suppress(TimeoutError):
+                secured.settimeout(_ALERT_SECONDS)
+                secured.recv(1)
+            return "it ends the connection, though TLS stands; is it a DICOM application?"
+    except ssl.SSLError as error:
+        return tls_trouble(error)
+    except TimeoutError:
+        return "no answer in time; are host and port right, and does a firewall let us through?"
+    except OSError as error:
+        return f"{error.strerror or error}; is it running, and are host and port right?"
