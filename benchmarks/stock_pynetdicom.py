@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.events import Event
+sys.modules["gdcm"] = None  # type: ignore[assignment] # 35 MB that only the tests have installed
+
+from pynetdicom import AE, AllStoragePresentationContexts, evt  # noqa: E402
+from pynetdicom.events import Event  # noqa: E402
 
 
 def _store(event: Event, folder: Path) -> int:

@@ -17,7 +17,7 @@ from node.database import current_revision, newest_revision, open_database
 from node.deliver import peer_of
 from node.dicomweb import server_of
 from node.files import DataFolder
-from node.receive.tls import client_context, server_context, valid_until
+from node.receive.tls import context_of_a_caller, server_context, valid_until
 from node.receive.users import Users
 from node.scu import Peer, echo
 from node.sender import NotOfferedError, SendError, Whereabouts
@@ -157,7 +157,7 @@ def _shows_our_certificate(host: str, port: int, tls: ReceiverTlsSettings) -> st
     """Whoever listens has our certificate's key. Ours need not be one that callers may show: nothing is asked."""
     with socket.create_connection((host, port), timeout=5.0) as connection:
         try:
-            client_context(tls).wrap_socket(connection).close()
+            context_of_a_caller(tls).wrap_socket(connection).close()
         except ssl.SSLError as error:
             raise OSError(f"{host}:{port} is taken by something that does not show our certificate: {error}") from error
     return "a node with our certificate listens already"

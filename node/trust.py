@@ -17,13 +17,13 @@ def client_context(tls: TlsSettings | None, peer: str) -> ssl.SSLContext:
     authority = tls.certificate_authority if tls is not None else ""
     try:
         context = ssl.create_default_context(cafile=authority or None)
-    except (OSError, ssl.SSLError) as error:
+    except OSError as error:
         raise _unusable(peer, "certificate_authority", authority, error) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls is not None and tls.certificate:
         try:
             context.load_cert_chain(tls.certificate, tls.key or None, password="")  # nobody is there to be asked
-        except (OSError, ssl.SSLError) as error:
+        except OSError as error:
             files = f"{tls.certificate}, {tls.key or 'the same'}"
             raise _unusable(peer, "certificate and key", files, error) from error
     return context

@@ -12,7 +12,7 @@ from rich.progress import track
 
 from node.cli.options import DEFAULT, Config
 from node.deliver import peer_of
-from node.receive.tls import client_context
+from node.receive.tls import context_of_a_caller
 from node.receive.users import line_for
 from node.scu import Peer, StorageScu
 from node.scu import echo as echo_peer
@@ -84,7 +84,7 @@ def _peer(config: Path, to: str, calling: str) -> Peer:
         return Peer(parsed["ae"], parsed["host"].strip("[]"), int(parsed["port"]), ours)
     if to == "node":
         receiver = settings.receiver
-        tls = None if receiver.tls is None else client_context(receiver.tls)
+        tls = None if receiver.tls is None else context_of_a_caller(receiver.tls)
         return Peer(settings.node.ae_title, receiver.host, receiver.port, ours, tls=tls)
     for destination in settings.destination:
         if destination.name == to and isinstance(destination, DimseDestination):

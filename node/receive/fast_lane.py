@@ -90,6 +90,9 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         if pdu is None:
             return
         asked, negotiations = bytes(pdu.content), self._lane.negotiations
+        if not negotiations.keeps(asked):
+            self._negotiate_first(pdu)
+            return
         known = negotiations.find(asked)
         if known is None:
             with negotiations.first():

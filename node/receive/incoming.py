@@ -7,7 +7,7 @@ import mmap
 import os
 import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -27,11 +27,15 @@ class Incoming:
     """File Meta Information (PS3.10 section 7.1) and the data set as sent: in memory while it is small, then in a
     temporary file of a unique name.
 
-    ``content_start``: where the data set begins; ``digest``: its SHA-256, hex, once it is complete. An OSError while
-    writing is kept for ``check``: the rest of the data set has to be read from the network all the same.
+    ``content_start``: where the data set begins; ``digest``: its SHA-256, hex, once it is complete. ``check_space``
+    raises OSError when the disk should take no more; it is asked while a file grows. An OSError while writing is kept
+    for ``check``: the rest of the data set has to be read from the network all the same.
     """
 
-    def __init__(self, folder: Path, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> None:
+    def __init__(
+        self, folder: Path, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str,
+        check_space: Callable[[], None],
+    ) -> None:  # fmt: skip
         self.transfer_syntax_uid = transfer_syntax_uid
         head = PREAMBLE + file_meta(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         self.content_start = self.size = len(head)
@@ -39,6 +43,7 @@ class Incoming:
         self._error: OSError | None = None
         self._held: bytearray | None = bytearray(head)
         self._folder = folder
+        self._check_space = check_space
         self._descriptor = -1
 
     @cached_property
@@ -65,6 +70,7 @@ class Incoming:
             if self._held is not None:
                 self._held += fragment
             else:
+                self._check_space()
                 self._put(fragment)
         except OSError as error:
             self._error = error

@@ -41,7 +41,7 @@ _RECORD = struct.Struct(f"<8s{_GENERATION}sIIQ32s")
 
 class Segment:
     """One file of the journal. ``unsettled``: records in it that are being written or have no row yet; ``doubtful``:
-    its files were to be made durable once and were not. Raises OSError; then there is no file."""
+    its files were to be made durable once and were not; ``broken``: itself. Raises OSError; then there is no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,7 +60,7 @@ class Segment:
         self.position = _PAGE
         self.unsettled = 0
         self.files: list[Path] = []
-        self.doubtful = False
+        self.doubtful = self.broken = False
         _write(self.descriptor, 0, _MAGIC + self.generation)
 
     def forget(self) -> None:
@@ -115,6 +115,8 @@ class Journal:
         with self._changed:
             for segment in segments:
                 segment.unsettled -= 1
+                if segment.broken:
+                    self._changed.notify_all()
 
     def tidy(self, settle_files: SettleFiles, *, current_too: bool) -> None:
         """Free the segments whose records all have rows, once ``settle_files`` has made their files durable.
@@ -145,7 +147,7 @@ class Journal:
     def _reserve(self, size: int) -> tuple[Segment, int]:
         pages = -(-size // _PAGE) * _PAGE
         with self._changed:
-            if self._current is not None and self._current.position + pages > _SEGMENT:
+            if self._current is not None and (self._current.broken or self._current.position + pages > _SEGMENT):
                 self._full.append(self._current)
                 self._current = None
             if self._current is None:
@@ -156,11 +158,22 @@ class Journal:
         return segment, position
 
     def _next(self) -> Segment:
-        if not self._free and len(self._full) < _SEGMENTS:
+        if not (self._free or self._unused()) and len(self._full) < _SEGMENTS:
             return Segment(self._folder / uuid.uuid4().hex)
-        if not self._changed.wait_for(lambda: self._free or self._current, _WAIT_SECONDS):
+        if not self._changed.wait_for(lambda: self._free or self._current or self._unused(), _WAIT_SECONDS):
             raise OSError(errno.ENOSPC, "the journal is full: files or rows cannot be written")
-        return self._current or self._free.pop()
+        if self._current is not None:
+            return self._current
+        if self._free:
+            return self._free.pop()
+        segment = self._unused()[0]
+        segment.begin()
+        self._full.remove(segment)
+        return segment
+
+    def _unused(self) -> list[Segment]:
+        """Broken ones of whose records nobody was told that they are stored."""
+        return [segment for segment in self._full if segment.broken and not segment.unsettled and not segment.files]
 
 
 @dataclass(frozen=True)
@@ -222,5 +235,13 @@ def _write(descriptor: int, position: int, *parts: bytes | bytearray) -> None:
 
 
 def _sync(segments: Sequence[Segment]) -> None:
+    """After a failure the kernel may forget what it could not write, the segment's first page too, and say success the
+    next time: nothing more is believed of this segment until it is begun again."""
     for segment in set(segments):
-        os.fdatasync(segment.descriptor)
+        if segment.broken:
+            raise OSError(errno.EIO, "an earlier write to the same segment of the journal has failed")
+        try:
+            os.fdatasync(segment.descriptor)
+        except OSError:
+            segment.broken = True
+            raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pynetdicom.association import Association
 
@@ -23,7 +23,7 @@ class Lane:
     request_seconds: float
     store: Store
     associations: Associations
-    negotiations: Negotiations = field(default_factory=Negotiations)
+    negotiations: Negotiations
 
     def open(self, request: StoreRequest, transfer_syntax_uid: str) -> Incoming:
         """Where a data set is to be written."""

@@ -20,7 +20,8 @@ from pynetdicom.pdu import A_ASSOCIATE_AC
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
-_MOST = 32  # some 200 kB each
+_MOST = 32
+_LONGEST = 1 << 16  # bytes of a request; DCMTK's 128 presentation contexts are 14,000, and some 200 kB once decoded
 _WAIT_SECONDS = 1.0
 
 
@@ -45,12 +46,18 @@ class Negotiated:
 
 
 class Negotiations:
-    """The latest of them, by the digest of the request. For many threads."""
+    """The latest of them, by the digest of the request. For many threads. ``enabled`` is to be False where every
+    request is judged by who its user is."""
 
-    def __init__(self) -> None:
+    def __init__(self, enabled: bool = True) -> None:
+        self._enabled = enabled
         self._lock = threading.Lock()
         self._first = threading.Lock()
         self._known: OrderedDict[bytes, Negotiated] = OrderedDict()
+
+    def keeps(self, request: bytes) -> bool:
+        """Whether it is worth while to look for it, and to remember it. Requests can be made that take megabytes."""
+        return self._enabled and len(request) <= _LONGEST
 
     def find(self, request: bytes) -> Negotiated | None:
         """What the same A-ASSOCIATE-RQ led to."""

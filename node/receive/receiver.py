@@ -26,6 +26,7 @@ from node.mpps_services import ProcedureStepServices
 from node.receive.admission import Admission
 from node.receive.command import StoreRequest
 from node.receive.lane import Lane, sender_of
+from node.receive.negotiation import Negotiations
 from node.receive.server import Server
 from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
 from node.receive.tls import server_context
@@ -75,7 +76,7 @@ class Receiver:
         self._steps = ProcedureStepServices(engine)
         self._lane = Lane(
             receiver.maximum_pdu, receiver.network_timeout_seconds, receiver.request_timeout_seconds,
-            self.store, associations,
+            self.store, associations, Negotiations(enabled=not receiver.user_identities),
         )  # fmt: skip
         self._ae = self._application_entity()
         self._syntaxes = {

@@ -78,7 +78,9 @@ class Store:
 
     def open(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming:
         """Where one data set is to be written."""
-        return Incoming(self._data.incoming, sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        return Incoming(
+            self._data.incoming, sop_class_uid, sop_instance_uid, transfer_syntax_uid, self._check_space
+        )  # fmt: skip
 
     def keep(self, incoming: Incoming, sop_class_uid: str, sender: str, brings: Callable[[str], None]) -> Answer:
         """Make a whole data set durable, as an instance of its study or in quarantine. It is closed in any case.

@@ -29,7 +29,7 @@ def server_context(tls: ReceiverTlsSettings) -> ssl.SSLContext:
     return context
 
 
-def client_context(tls: ReceiverTlsSettings) -> ssl.SSLContext:
+def context_of_a_caller(tls: ReceiverTlsSettings) -> ssl.SSLContext:
     """For calling ourselves: our own certificate is what we trust, and what we show. Raises ConfigurationError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -47,7 +47,7 @@ def valid_until(tls: ReceiverTlsSettings) -> datetime:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _identify(server, tls)
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ours = client_context(tls).wrap_bio(to_client, to_server)
+    ours = context_of_a_caller(tls).wrap_bio(to_client, to_server)
     theirs = server.wrap_bio(to_server, to_client, server_side=True)
     try:
         for side in (ours, theirs, ours):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from node.receive.tls import client_context
+from node.receive.tls import context_of_a_caller
 from node.scu import Peer, StorageScu, echo
 from node.sender import Outgoing, SendError
 from node.settings import Settings, load_settings
@@ -39,7 +39,7 @@ class NodeProcess:
     @property
     def peer(self) -> Peer:
         receiver = self.settings.receiver
-        tls = None if receiver.tls is None else client_context(receiver.tls)
+        tls = None if receiver.tls is None else context_of_a_caller(receiver.tls)
         return Peer(self.settings.node.ae_title, receiver.host, receiver.port, "PACS", 10.0, tls)
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ SYNTAX = "1.2.840.10008.1.2.1"
 
 
 def incoming(folder: Path) -> Incoming:
-    return Incoming(folder, "1.2.840.10008.5.1.4.1.1.4", "1.2.3", SYNTAX)
+    return Incoming(folder, "1.2.840.10008.5.1.4.1.1.4", "1.2.3", SYNTAX, lambda: None)
 
 
 @given(st.lists(st.integers(0, LARGEST_HELD * 2 // 3), max_size=4))

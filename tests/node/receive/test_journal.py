@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from node.receive import journal as journals
 from node.receive.journal import Journal, Record, Segment, records
+from tests.waiting import eventually
 
 HEAD = b"preamble and meta"
 
@@ -160,6 +162,58 @@ def test_a_disk_that_refuses_is_told(tmp_path, monkeypatch):
     journal.settle([segment])
     journal.tidy(lambda *_: None, current_too=True)
     assert held(journal) == []
+
+
+def test_nothing_more_is_believed_of_a_segment_that_could_not_be_synced(tmp_path, monkeypatch):
+    """The kernel may forget what it could not write, here the segment's first page, and say success the next time."""
+    journal = opened(tmp_path / "j")
+
+    def lose(descriptor: int) -> None:
+        os.pwrite(descriptor, bytes(4096), 0)
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", lose)
+        for _ in range(9):
+            with pytest.raises(OSError, match="Input/output"):
+                append(journal, b"lost", b"x")
+    began = time.monotonic()
+    append(journal, b"kept", b"y")
+    assert held(journal) == [(b"kept", b"y")]
+    assert time.monotonic() - began < 5, "what was broken is begun again"
+    assert len(list((tmp_path / "j").iterdir())) == 1
+
+
+def test_who_waits_behind_a_sync_that_fails_is_not_told_success(tmp_path, monkeypatch):
+    journal = opened(tmp_path / "j")
+    append(journal, b"first", b"a")
+    errors: list[OSError] = []
+    started, go = threading.Event(), threading.Event()
+
+    def fail(_: int) -> None:
+        started.set()
+        assert go.wait(10)
+        raise OSError(5, "Input/output error")
+
+    def try_to(note: bytes) -> None:
+        try:
+            append(journal, note, b"x")
+        except OSError as error:
+            errors.append(error)
+
+    real = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: (real if started.is_set() else fail)(descriptor))
+    threads = [threading.Thread(target=try_to, args=(note,)) for note in (b"second", b"third")]
+    threads[0].start()
+    assert started.wait(10)
+    threads[1].start()
+    eventually(lambda: len(journal._syncs._waiting) == 1)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert [error.errno for error in errors] == [5, 5]
+    append(journal, b"fourth", b"z")
+    assert {(b"first", b"a"), (b"fourth", b"z")} <= set(held(journal))
 
 
 def test_a_segment_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):

@@ -59,7 +59,9 @@ def pair(start_receiver: StartReceiver) -> Pair:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_second_answer_is_the_first_and_pynetdicoms(pair, contexts, items):
     request = associate_request(contexts=tuple(contexts), user_items=items)
-    first, second = answered(pair.fast.port, request), answered(pair.fast.port, request)
+    first = answered(pair.fast.port, request)
+    assert pair.fast.receiver._lane.negotiations.find(request) is not None
+    second = answered(pair.fast.port, request)
     assert first == second == answered(pair.stock.port, request)
     assert first[0] == ASSOCIATE_AC
 
@@ -96,6 +98,7 @@ def test_many_who_come_at_once_with_the_same_request_are_all_answered(start_rece
     request = associate_request(contexts=((MR, EXPLICIT),) * 100)
     with ThreadPoolExecutor(16) as pool:
         answers = set(pool.map(lambda _: answered(node.port, request), range(16)))
+    assert {kind for kind, _ in answers} == {ASSOCIATE_AC}
     assert len(answers) == 1
 
 
@@ -106,6 +109,13 @@ def test_only_the_latest_are_remembered():
         assert negotiations.find(bytes([0])) == 0, "asked for each time, it stays"
     assert negotiations.find(bytes([1])) is None
     assert negotiations.find(bytes([32])) == 32
+
+
+def test_a_request_that_would_take_megabytes_is_not_remembered(pair):
+    syntaxes = [f"1.2.3.{number}" for number in range(900)]
+    request = associate_request(contexts=((UNKNOWN, *syntaxes),) * 8)
+    assert answered(pair.fast.port, request)[0] == ASSOCIATE_AC
+    assert pair.fast.receiver._lane.negotiations.find(request) is None
 
 
 def test_a_request_with_a_passcode_is_not_remembered(start_receiver):
