@@ -33,6 +33,7 @@ from node.tables import Event, Instance, Pull, Series, Study
 from node.ways import way_to_ask
 
 _DAYS_OF_A_YEAR = 365.25
+_LATE = timedelta(minutes=1)  # a C-MOVE's instances may still come once its pull has ended
 
 
 @dataclass(frozen=True)
@@ -92,22 +93,28 @@ def seek(session: Session, study: Study, settings: Settings, starter: WorkStarte
 
 
 def keep_as_prior(session: Session, study: Study) -> bool:
-    """Whether a study has come only because it was fetched as a prior; once nothing more comes it is PRIOR. One that a
-    person has had processed is no longer."""
+    """Whether a study has come only because it was fetched as a prior: its first instance came while that went on.
+    Once nothing more comes it is PRIOR. One that a person has had processed is no longer."""
     if study.run:
         return False
     pulls = session.scalars(
         select(Pull).where(Pull.study_instance_uid == study.study_instance_uid).order_by(Pull.id)
     ).all()
-    if not pulls or not all(pull.prior_of and pull.asked <= study.first_received for pull in pulls):
+    bringing = [pull for pull in pulls if _may_have_brought(pull, study)]
+    if not bringing or not all(pull.prior_of for pull in pulls):
         return False
-    last = pulls[-1]
+    last = bringing[-1]
     if any(pull.state in OPEN for pull in pulls):
         study.doing = f"being fetched as a prior of study {last.prior_of}"
         return True
     asked = f"fetched as a prior of study {last.prior_of} ({last.reason})"
     move(session, study, Trigger.PRIOR, f"{asked}; `quarterdose studies retry {study.key}` has it processed for itself")
     return True
+
+
+def _may_have_brought(pull: Pull, study: Study) -> bool:
+    """Whether it was under way when the study's first instance came; else somebody has sent the study."""
+    return pull.asked <= study.first_received and (pull.ended is None or study.first_received <= pull.ended + _LATE)
 
 
 class PriorSeeker:

@@ -23,7 +23,7 @@ from node.engine import WorkStarter
 from node.errors import CommandError
 from node.settings import Settings, Source, load_settings
 from node.source import StudyFound
-from node.tables import Pull
+from node.tables import Pull, now
 from node.ways import way_to_ask
 
 app = typer.Typer(no_args_is_help=True, help="Studies being fetched from a PACS.")
@@ -88,7 +88,7 @@ def cancel(
         found = session.get(Pull, number)
         if found is None or found.state not in retrieve.OPEN:
             raise CommandError(f"there is no pull {number} under way; `quarterdose pulls list` shows them")
-        found.state, found.reason = retrieve.CANCELLED, f"cancelled by {person()}"
+        found.state, found.reason, found.ended = retrieve.CANCELLED, f"cancelled by {person()}", now()
 
 
 def _keys(accession: str, study: str, query: list[str]) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from node import actions
 from node.associations import Associations
+from node.cli.retrieving import cancel
 from node.collect import Collector
 from node.database import writing
 from node.engine import WorkStarter
@@ -20,11 +21,11 @@ from node.files import DataFolder, safe_name
 from node.priors import Present, PriorSeeker, choose, seek
 from node.receive import Receiver
 from node.receive.store import Store
-from node.retrieve import CANCELLED, DONE, QUEUED, Outcome, Retriever, request
+from node.retrieve import CANCELLED, DONE, FAILED, QUEUED, Outcome, Retriever, request
 from node.settings import PriorSettings, Settings, load_settings
 from node.source import StudyFound
 from node.states import State
-from node.tables import Pull, Run, Study
+from node.tables import Pull, Run, Study, now
 from node.taker import Taker
 from simulator.archive.send import Peer
 from simulator.archive.server import Archive
@@ -198,10 +199,18 @@ def taken_as_prior(engine: Engine, settings: Settings, associations: Association
     """As a pull that has ended leaves it."""
     uid = str(datasets[0].StudyInstanceUID)
     with writing(engine) as session:
-        request(session, WorkStarter(engine), uid, "pacs", "node", "a prior", prior_of="k").state = DONE
+        request(session, WorkStarter(engine), uid, "pacs", "node", "a prior", prior_of="k")
     folder = settings.node.data
     folder.mkdir(parents=True, exist_ok=True)
     receive(engine, folder, *datasets)
+    end_pull(engine, DONE)
+
+
+def end_pull(engine: Engine, state: str, ago: timedelta = timedelta()) -> None:
+    with writing(engine) as session:
+        pull = session.scalars(select(Pull)).one()
+        pull.state, pull.ended = state, now() - ago
+        pull.asked = min(pull.asked, pull.ended)
 
 
 def test_what_a_prior_waits_for_and_what_takes_it_out_of_its_rest(
@@ -209,13 +218,13 @@ def test_what_a_prior_waits_for_and_what_takes_it_out_of_its_rest(
 ):
     taken_as_prior(engine, settings, associations, *prior("1.2.30"))
     with writing(engine) as session:
-        session.scalars(select(Pull)).one().state = QUEUED
+        pull = session.scalars(select(Pull)).one()
+        pull.state, pull.ended = QUEUED, None
     finish(associations, engine)
     collector.look()
     study = study_of(engine, "1.2.30")
     assert (study.state, study.doing) == (State.RECEIVING, "being fetched as a prior of study k")
-    with writing(engine) as session:
-        session.scalars(select(Pull)).one().state = DONE
+    end_pull(engine, DONE)
     collector.look()
     assert study_of(engine, "1.2.30").state == State.PRIOR
     receive(engine, tmp_path, mr_slice("t1", 25, study="1.2.30"))
@@ -227,6 +236,55 @@ def test_what_a_prior_waits_for_and_what_takes_it_out_of_its_rest(
     receive(engine, tmp_path, mr_slice("t1", 26, study="1.2.30"))
     collector.look()
     assert study_of(engine, "1.2.30").state == State.RECEIVING, "a person asked for it: it is like any other now"
+
+
+@pytest.mark.parametrize("state", [DONE, FAILED, CANCELLED])
+def test_what_comes_after_a_priors_pull_has_ended_was_sent_for_itself(
+    collector, engine, associations, starter, settings, tmp_path, state
+):
+    with writing(engine) as session:
+        request(session, starter, "1.2.30", "pacs", "node", "a prior", prior_of="k")
+    end_pull(engine, state, timedelta(days=2))
+    receive(engine, tmp_path, *prior("1.2.30"))
+    finish(associations, engine)
+    collector.look()
+    assert study_of(engine, "1.2.30").state == State.QUEUED
+
+
+@pytest.mark.parametrize("state", [FAILED, CANCELLED])
+def test_what_a_c_move_brings_late_is_a_prior_still(
+    collector, engine, associations, starter, settings, tmp_path, state
+):
+    with writing(engine) as session:
+        request(session, starter, "1.2.30", "pacs", "node", "a prior", prior_of="k")
+    end_pull(engine, state, timedelta(seconds=30))
+    receive(engine, tmp_path, *prior("1.2.30"))
+    finish(associations, engine)
+    collector.look()
+    assert study_of(engine, "1.2.30").state == State.PRIOR
+
+
+def test_a_prior_that_failed_to_come_and_is_fetched_again_is_one(
+    collector, engine, associations, starter, settings, tmp_path
+):
+    with writing(engine) as session:
+        request(session, starter, "1.2.30", "pacs", "node", "a prior", prior_of="k")
+    end_pull(engine, FAILED, timedelta(days=2))
+    with writing(engine) as session:
+        request(session, starter, "1.2.30", "pacs", "node", "a prior", prior_of="l")
+    receive(engine, tmp_path, *prior("1.2.30"))
+    finish(associations, engine)
+    collector.look()
+    assert study_of(engine, "1.2.30").doing == "being fetched as a prior of study l"
+
+
+def test_a_pull_that_a_person_calls_off_ends_then(engine, starter, settings, make_config):
+    with writing(engine) as session:
+        request(session, starter, "1.2.30", "pacs", "node", "a prior", prior_of="k")
+    cancel(1, make_config())
+    [pull] = pulls(engine).values()
+    assert pull.state == CANCELLED
+    assert now() - pull.ended < timedelta(minutes=1)
 
 
 def test_a_prior_that_a_person_pulls_is_collected_for_itself(collector, engine, associations, starter, settings):
