@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from http.client import RemoteDisconnected
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import requests
@@ -86,8 +86,8 @@ class WebPeer:
         if isinstance(root, ssl.SSLError):
             return tls_trouble(root)
         if isinstance(error, requests.TooManyRedirects) and error.response is not None:
-            where = urlsplit(error.response.headers.get("Location", ""))
-            return f"it redirects to {where.scheme}://{where.hostname}, which is not followed; correct the url"
+            where = _server_in(error.response.headers.get("Location", ""))
+            return f"it redirects to {where}, which is not followed; correct the url"
         if isinstance(error, requests.exceptions.InvalidJSONError):
             return "it answered something that is no JSON"
         return (root.strerror if isinstance(root, OSError) else None) or type(error).__name__
@@ -96,6 +96,28 @@ class WebPeer:
         if self._url.startswith("https:"):
             return "does it want to see a certificate (tls certificate and key), or one of another authority?"
         return "if it speaks TLS, the url has to begin with https://"
+
+
+def texts(row: dict[str, Any], tag: str) -> tuple[str, ...]:
+    """The values of an attribute in the DICOM JSON model, "" for one that is null (PS3.18 section F.2.5). Raises
+    AttributeError or TypeError where the row is none."""
+    values = (row.get(tag) or {}).get("Value") or []
+    if not isinstance(values, list):
+        raise TypeError(f"the Value of {tag} is no array")
+    return tuple("" if value is None else str(value) for value in values)
+
+
+def text(row: dict[str, Any], tag: str) -> str:
+    """The first of ``texts``, "" where there is none."""
+    return next(iter(texts(row, tag)), "")
+
+
+def _server_in(location: str) -> str:
+    try:
+        where = urlsplit(location)
+    except ValueError:
+        return "an address that is none"
+    return f"{where.scheme}://{where.hostname}"
 
 
 def status_of(error: requests.HTTPError) -> str:

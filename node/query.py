@@ -13,7 +13,16 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Stu
 
 from node.scu import Peer, associate, entity
 from node.sender import NotOfferedError
-from node.source import InstanceFound, Part, RetrieveError, SeriesFound, Stopped, StoppedError, StudyFound
+from node.source import (
+    InstanceFound,
+    Part,
+    RetrieveError,
+    SeriesFound,
+    Stopped,
+    StoppedError,
+    StudyFound,
+    count_told,
+)
 
 _FIND, _MOVE = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 _PENDING = (0xFF00, 0xFF01)  # more responses follow (PS3.4 C.4.1.1.4, C.4.2.1.5)
@@ -76,7 +85,7 @@ class QueryScu:
         return [
             SeriesFound(
                 str(found.SeriesInstanceUID), str(found.get("Modality") or ""),
-                _number(found.get("NumberOfSeriesRelatedInstances")),
+                count_told(found.get("NumberOfSeriesRelatedInstances")),
             )
             for found in self._find(query) if found.get("SeriesInstanceUID")
         ]  # fmt: skip
@@ -196,11 +205,6 @@ def _said(status: Dataset) -> str:
         return "0xA801: it does not know our AE title as a move destination; enter this node there"
     comment = status.get("ErrorComment", "")
     return f"0x{status.Status:04X} {comment}".rstrip() + (f", {failed} sub-operations failed" if failed else "")
-
-
-def _number(value: object) -> int | None:
-    text = "" if value is None else str(value)
-    return int(text) if text.isdecimal() else None
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -63,6 +63,15 @@ class Part:
     sop_instance_uids: tuple[str, ...] = ()
 
 
+def count_told(value: object) -> int | None:
+    """A peer's count, an IS of at most 12 characters (PS3.5 section 6.2); None where it tells something else."""
+    text = "" if value is None else str(value)
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST_IS else None
+
+
+_LONGEST_IS = 12
+
+
 class Search(Protocol):
     """An open way to ask a source. Entering raises SendError when it is down or refuses; the questions raise
     RetrieveError when it does not answer, NotOfferedError when it never will."""

@@ -37,8 +37,13 @@ class TimedSession(requests.Session):
             self.mount(scheme, _Adapter(tls, self._opened))
 
     def request(self, *arguments: Any, **options: Any) -> requests.Response:
-        """As requests does it, with the session's patience with silence."""
-        return super().request(*arguments, **{**options, "timeout": self._seconds})
+        """As requests does it, with the session's patience with silence. Raises requests.RequestException only."""
+        try:
+            return super().request(*arguments, **{**options, "timeout": self._seconds})
+        except requests.RequestException:
+            raise
+        except ValueError as error:  # a Location in no encoding, say
+            raise requests.exceptions.InvalidHeader from error
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from node.dicomweb import WebPeer, WebServer, status_of
+from node.dicomweb import WebPeer, WebServer, status_of, text, texts
 from node.multipart import Multipart, MultipartError, boundary_of
 from node.part10 import Part10Error, split
 from node.receive.store import SUCCESS
 from node.sender import NotOfferedError
-from node.source import InstanceFound, Part, RetrieveError, SeriesFound, Stopped, StoppedError, StudyFound
+from node.source import (
+    InstanceFound,
+    Part,
+    RetrieveError,
+    SeriesFound,
+    Stopped,
+    StoppedError,
+    StudyFound,
+    count_told,
+)
 from node.taker import Taker
 
 # Any transfer syntax: nothing is to be converted (PS3.18 section 8.7.3.5.2).
@@ -30,6 +39,7 @@ _PATIENT_ID, _ISSUER = "00100020", "00100021"
 _OF_A_STUDY = ["StudyDescription", "ModalitiesInStudy", "IssuerOfPatientID"]  # what is not told without being asked
 
 _Row = dict[str, Any]
+_Found = TypeVar("_Found")
 
 
 class QidoSearch(WebPeer):
@@ -41,50 +51,53 @@ class QidoSearch(WebPeer):
 
     def studies(self, keys: Dataset) -> list[StudyFound]:
         """The studies that match the keys. Raises RetrieveError or NotOfferedError."""
-        filters = {element.keyword: _text(element.value) for element in keys}
-        rows = self._all(_STUDY, lambda offset: self._client.search_for_studies(
-            offset=offset, fields=_OF_A_STUDY, search_filters=filters))  # fmt: skip
-        return [
-            StudyFound(
-                uid, _value(row, _ACCESSION), _value(row, _DATE), _value(row, _DESCRIPTION),
-                tuple(str(one) for one in row.get(_MODALITIES, {}).get("Value", [])),
-                _value(row, _PATIENT_ID), _value(row, _ISSUER),
-            )
-            for uid, row in rows.items()
-        ]  # fmt: skip
+        filters = {element.keyword: _filter(element.value) for element in keys}
+        return self._all(
+            _STUDY,
+            lambda offset: self._client.search_for_studies(offset=offset, fields=_OF_A_STUDY, search_filters=filters),
+            lambda uid, row: StudyFound(
+                uid, text(row, _ACCESSION), text(row, _DATE), text(row, _DESCRIPTION),
+                tuple(one for one in texts(row, _MODALITIES) if one), text(row, _PATIENT_ID), text(row, _ISSUER),
+            ),
+        )  # fmt: skip
 
     def series(self, study_instance_uid: str) -> list[SeriesFound]:
         """Every series of a study. Raises RetrieveError or NotOfferedError."""
-        rows = self._all(_SERIES, lambda offset: self._client.search_for_series(
-            study_instance_uid, offset=offset, fields=["NumberOfSeriesRelatedInstances"]))  # fmt: skip
-        return [
-            SeriesFound(uid, _value(row, _MODALITY), int(count) if (count := _value(row, _SERIES_INSTANCES)) else None)
-            for uid, row in rows.items()
-        ]
+        return self._all(
+            _SERIES,
+            lambda offset: self._client.search_for_series(
+                study_instance_uid, offset=offset, fields=["NumberOfSeriesRelatedInstances"]
+            ),
+            lambda uid, row: SeriesFound(uid, text(row, _MODALITY), count_told(text(row, _SERIES_INSTANCES))),
+        )
 
     def instances(self, study_instance_uid: str, series_instance_uid: str) -> list[InstanceFound]:
         """Every instance of a series. Raises RetrieveError or NotOfferedError."""
-        rows = self._all(_INSTANCE, lambda offset: self._client.search_for_instances(
-            study_instance_uid, series_instance_uid, offset=offset))  # fmt: skip
-        return [InstanceFound(uid, _value(row, _SOP_CLASS)) for uid, row in rows.items()]
+        return self._all(
+            _INSTANCE,
+            lambda offset: self._client.search_for_instances(study_instance_uid, series_instance_uid, offset=offset),
+            lambda uid, row: InstanceFound(uid, text(row, _SOP_CLASS)),
+        )
 
-    def _all(self, tag: str, search: Callable[[int], Sequence[_Row]]) -> dict[str, _Row]:
-        """Every result by its UID, page after page until one has nothing new: a server may answer with a part of them
-        (PS3.18 8.3.4.4), and may not know ``offset``."""
-        found: dict[str, _Row] = {}
+    def _all(
+        self, tag: str, search: Callable[[int], Sequence[_Row]], found_in: Callable[[str, _Row], _Found]
+    ) -> list[_Found]:
+        """Every result, each UID once, page after page until one has nothing new: a server may answer with a part of
+        them (PS3.18 8.3.4.4), and may not know ``offset``."""
+        rows: dict[str, _Row] = {}
         try:
             with self._session.within(self._total):
-                while new := {uid: row for row in search(len(found)) if (uid := _value(row, tag)) and uid not in found}:
-                    found |= new
+                while new := {uid: row for row in search(len(rows)) if (uid := text(row, tag)) and uid not in rows}:
+                    rows |= new
+            return [found_in(uid, row) for uid, row in rows.items()]
         except requests.HTTPError as error:
             if error.response is not None and error.response.status_code in _NO_SERVICE:
                 raise NotOfferedError(f"{self._url} offers no search: it answered {status_of(error)}") from error
             raise RetrieveError(f"{self._url} answered the search {status_of(error)}") from error
         except requests.RequestException as error:
             raise RetrieveError(f"{self._url} cannot be reached: {self._trouble(error)}") from error
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:  # the last: JSON without end
             raise RetrieveError(f"{self._url} was asked or answered something else than QIDO-RS: {error}") from error
-        return found
 
 
 class WadoSource(QidoSearch):
@@ -101,10 +114,7 @@ class WadoSource(QidoSearch):
         try:
             with self._session.within(self._total):
                 for address in _addresses(part):
-                    try:
-                        said = self._fetch(address, stopped) or said
-                    except requests.HTTPError as error:
-                        said = f"{self._url} answered {status_of(error)}"
+                    said = self._fetch(address, stopped) or said
         except requests.RequestException as error:
             raise RetrieveError(f"the retrieval from {self._url} failed: {self._trouble(error)}") from error
         except MultipartError as error:
@@ -116,7 +126,10 @@ class WadoSource(QidoSearch):
         said = ""
         answer = self._session.get(f"{self._url}/{address}", headers={"Accept": _AS_IT_IS_STORED}, stream=True)
         with answer:
-            answer.raise_for_status()
+            try:
+                answer.raise_for_status()
+            except requests.HTTPError as error:
+                return f"{self._url} answered {status_of(error)}"
             chunks = self._chunks(answer, stopped)
             boundary = boundary_of(answer.headers.get("Content-Type", ""))
             for instance in Multipart(chunks, boundary) if boundary else (chunks,):
@@ -159,10 +172,5 @@ def _addresses(part: Part) -> Iterator[str]:
         yield f"{address}/instances/{uid}"
 
 
-def _value(row: _Row, tag: str) -> str:
-    values = row.get(tag, {}).get("Value") or [""]
-    return str(values[0])
-
-
-def _text(value: object) -> str:
+def _filter(value: object) -> str:
     return ",".join(str(one) for one in value) if isinstance(value, MultiValue) else str(value)

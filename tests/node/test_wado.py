@@ -205,13 +205,63 @@ def test_pages_are_turned_until_there_is_nothing_new(taker):
         assert len(place.series(STUDY)) == 3
 
 
-@pytest.mark.parametrize("body", [b"<html>", b'["no rows"]', b'[{"0020000E": "x"}]'])
+@pytest.mark.parametrize("body", [
+    b"<html>", b"[" * 100_000, b'["no rows"]', b'[null]', b'[{"0020000E": "x"}]', b'[{"0020000E": {"Value": "1.2.3"}}]',
+    b'[{"0020000E": {"Value": ["1.2"]}, "00080060": 5}]',
+])  # fmt: skip
 def test_an_answer_that_is_no_qido(body):
     with (
         server(lambda handler: answer(handler, body, "application/dicom+json")) as url, search(url) as place,
         pytest.raises(RetrieveError),
     ):  # fmt: skip
         place.series(STUDY)
+
+
+@pytest.mark.parametrize(
+    ("told", "count"),
+    [("[4]", 4), ('["4"]', 4), ("[12.0]", None), ('["9999999999999"]', None), ("null", None), ("[null]", None),
+     ("[]", None)],
+)  # fmt: skip
+def test_what_a_row_says_of_nothing_is_nothing(told, count):
+    """A value may be null (PS3.18 section F.2.5), and need not be what the standard has it be."""
+    series = f'[{{"0020000E": {{"vr": "UI", "Value": ["1.2"]}}, "00201209": {{"vr": "IS", "Value": {told}}}}}]'
+    with (
+        server(lambda handler: answer(handler, series.encode(), "application/dicom+json")) as url, search(url) as place
+    ):
+        assert place.series(STUDY) == [SeriesFound("1.2", "", count)]
+    study = (
+        '[{"0020000D": {"vr": "UI", "Value": ["1.3"]}, "00080061": {"vr": "CS", "Value": [null, "MR"]},'
+        ' "00100020": {"vr": "LO", "Value": [null]}, "00080050": {"vr": "SH", "Value": null}},'
+        ' {"0020000D": {"vr": "UI", "Value": [null]}}]'
+    )
+    with (
+        server(lambda handler: answer(handler, study.encode(), "application/dicom+json")) as url, search(url) as place
+    ):
+        assert place.studies(Dataset()) == [StudyFound("1.3", "", "", "", ("MR",))]
+
+
+@pytest.mark.parametrize("location", [b"https://[bad/x", b"\xff\xfe", b"//[::1", b"http://h:99999/"])
+def test_a_redirection_to_nowhere_is_told(taker, location):
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.wfile.write(b"HTTP/1.1 301 Moved\r\nContent-Length: 0\r\nLocation: " + location + b"\r\n\r\n")
+
+    with server(reply) as url, source(url, taker) as place:
+        with pytest.raises(RetrieveError):
+            place.series(STUDY)
+        with pytest.raises(RetrieveError):
+            place.retrieve(Part(STUDY))
+
+
+def test_the_page_that_explains_an_error_is_told(taker):
+    def refuse(handler: BaseHTTPRequestHandler) -> None:
+        page = b"<html><title>Quota of the day is used up</title></html>"
+        handler.send_response(503)
+        handler.send_header("Content-Length", str(len(page)))
+        handler.end_headers()
+        handler.wfile.write(page)
+
+    with server(refuse) as url, source(url, taker) as place:
+        assert "503 Service Unavailable (Quota of the day is used up)" in place.retrieve(Part(STUDY))
 
 
 def _in_the_status_line(handler: BaseHTTPRequestHandler) -> None:
