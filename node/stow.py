@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import requests
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 
-from node.dicomweb import WebPeer, status_of
+from node.dicomweb import WebPeer, status_of, text
 from node.sender import NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
 _SLOWEST_BYTES_PER_SECOND = 100_000  # and the patience with silence on top: then an instance will not arrive
@@ -20,18 +21,20 @@ class StowSender(WebPeer):
         return True  # nothing is negotiated
 
     def store(self, file: Outgoing) -> None:
+        instance = dcmread(file.path)
         seconds = self._server.timeout_seconds + file.path.stat().st_size / _SLOWEST_BYTES_PER_SECOND
         try:
             with self._session.within(seconds):
-                answer = self._client.store_instances([dcmread(file.path)])
+                answer = self._client.store_instances([instance])
+            failed, stored = _told(answer)
         except requests.HTTPError as error:
             raise RefusedError(f"{self._url} answered {status_of(error)}") from error
         except requests.RequestException as error:
             raise SendError(f"{self._url} cannot be reached: {self._trouble(error)}") from error
-        for failure in answer.get("FailedSOPSequence", []):
-            if failure.ReferencedSOPInstanceUID == file.sop_instance_uid:
-                raise RefusedError(f"{self._url} did not store it: failure reason 0x{failure.FailureReason:04X}")
-        stored = {item.ReferencedSOPInstanceUID for item in answer.get("ReferencedSOPSequence", [])}
+        except Exception as error:  # pydicom may raise anything of an answer that is none
+            raise SendError(f"{self._url} answered something else than STOW-RS: {type(error).__name__}") from error
+        if file.sop_instance_uid in failed:
+            raise RefusedError(f"{self._url} did not store it: {failed[file.sop_instance_uid]}")
         if file.sop_instance_uid not in stored:
             raise SendError(f"{self._url} answered success without naming the instance")
 
@@ -42,13 +45,25 @@ class StowSender(WebPeer):
                     instance.study_instance_uid, instance.series_instance_uid,
                     search_filters={"SOPInstanceUID": instance.sop_instance_uid},
                 )  # fmt: skip
+            return any(text(one, "00080018") == instance.sop_instance_uid for one in found)
         except requests.HTTPError as error:
             if error.response is not None and error.response.status_code in (400, 404, 405, 501):
                 raise NotOfferedError(f"{self._url} offers no search: {status_of(error)}") from error
             raise SendError(f"{self._url} answered {status_of(error)}") from error
         except requests.RequestException as error:
             raise SendError(f"{self._url} cannot be reached: {self._trouble(error)}") from error
-        return any(one.get("00080018", {}).get("Value") == [instance.sop_instance_uid] for one in found)
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
+            raise SendError(f"{self._url} answered something else than QIDO-RS: {error}") from error
 
     def request_commitment(self, transaction_uid: str, files: Sequence[Outgoing]) -> None:
         raise NotOfferedError(f"{self._url} is reached by DICOMweb, which is asked by QIDO-RS instead")
+
+
+def _told(answer: Dataset) -> tuple[dict[str, str], set[str]]:
+    """Which instances were not stored and why, and which were (PS3.18 section 10.5.3), by SOP Instance UID."""
+    failed = {}
+    for item in answer.get("FailedSOPSequence", []):
+        reason = item.get("FailureReason")
+        why = "it does not say why" if reason is None else f"failure reason 0x{reason:04X}"
+        failed[item.ReferencedSOPInstanceUID] = why
+    return failed, {item.ReferencedSOPInstanceUID for item in answer.get("ReferencedSOPSequence", [])}

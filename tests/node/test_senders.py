@@ -95,6 +95,38 @@ def test_an_answer_that_drips_ends(file):
         assert time.monotonic() - began < 5
 
 
+ELSE = [
+    b"[]", b"[null]", b"null", b"{", b"[" * 100_000, b'{"00081198": {"vr": "SQ", "Value": [{}]}}',
+    b'{"00081199": {"vr": "SQ", "Value": [{}]}}', b'{"00081199": {"vr": "SQ", "Value": [null]}}',
+    b'{"00081198": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["%s"]}}]}}'
+    % VIRTUAL.SOPInstanceUID.encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [b"application/dicom+json", b"application/dicom+xml", b""])
+@pytest.mark.parametrize("body", ELSE, ids=range(len(ELSE)))
+def test_an_answer_that_is_no_dicomweb_is_told(file, kind, body):
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + (b"Content-Type: " + kind + b"\r\n" if kind else b"")
+
+    def reply(listener: socket.socket) -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(0.2)
+                with suppress(TimeoutError):
+                    while connection.recv(1 << 16):
+                        pass
+                connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=reply, args=(listener,), daemon=True).start()
+        with StowSender(WebServer(f"http://127.0.0.1:{listener.getsockname()[1]}", 5.0)) as sender:
+            with pytest.raises(SendError):
+                sender.store(file)
+            with suppress(SendError):  # an empty list says that it is not there
+                assert not sender.has(HERE)
+
+
 def test_a_folder_holds_the_very_bytes(file, tmp_path):
     place = tmp_path / "outbox"
     with pytest.raises(SendError, match="is not there"), FolderSender(place):
