@@ -6,6 +6,7 @@ no other reason than this is kept as PRIOR, and never processed unless a person 
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +32,8 @@ from node.source import StudyFound
 from node.states import Trigger, move
 from node.tables import Event, Instance, Pull, Series, Study
 from node.ways import way_to_ask
+
+log = logging.getLogger(__name__)
 
 _DAYS_OF_A_YEAR = 365.25
 _LATE = timedelta(minutes=1)  # a C-MOVE's instances may still come once its pull has ended
@@ -140,12 +143,14 @@ class PriorSeeker:
             present = self._present(study_id)
             if present is None:
                 return self._tell(study_id, "without Patient ID and Study Date none can be looked for")
-            chosen = self._ask(source, source.priors, present)
+            return self._fetch(study_id, source, self._ask(source, source.priors, present))
         except NotOfferedError as error:
             return self._tell(study_id, f"{error}; no priors from there")
         except (SendError, OSError) as error:
             return self._not_yet(study_id, number, str(error))
-        return self._fetch(study_id, source, chosen)
+        except Exception as error:  # the database is locked for a while, or a source answers what nobody foresaw
+            log.exception("attempt %d to find the priors of study %d failed", number, study_id)
+            return self._not_yet(study_id, number, f"{type(error).__name__}, of which the log says more")
 
     def _present(self, study_id: int) -> Present | None:
         with Session(self._engine) as session:

@@ -84,6 +84,10 @@ class Retriever:
             return self._end(pull_id, FAILED, f"{error}; it cannot be retrieved from")
         except SendError as error:
             return self._not_yet(pull_id, number, str(error))
+        except Exception as error:
+            # The database is locked for a while, or a source answers what nobody foresaw: no pull may be left open.
+            log.exception("attempt %d of pull %d failed", number, pull_id)
+            return self._not_yet(pull_id, number, f"{type(error).__name__}, of which the log says more")
 
     def _fetch(self, pull: Pull, source: Source, number: int) -> Outcome:
         with Taker(self._store, self._associations, source.sender) as taker:

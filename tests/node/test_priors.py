@@ -352,6 +352,20 @@ def test_a_source_that_is_down_delays_nothing_and_is_asked_again(collector, engi
     assert pulls(engine) == {}
 
 
+def test_what_nobody_foresaw_is_tried_again_and_ends(
+    collector, engine, associations, seeker, tmp_path, monkeypatch, caplog
+):
+    def raises(*_: object) -> None:
+        raise KeyError("what a library raises")
+
+    study = complete(collector, engine, associations, tmp_path)
+    monkeypatch.setattr("node.priors.way_to_ask", raises)
+    assert seeker.attempt(study.id, "pacs", 1).next_number == 2
+    assert "what a library raises" in caplog.text
+    assert seeker.attempt(study.id, "pacs", 2).next_number == 0
+    assert "KeyError" in study_of(engine, STUDY).events[-1].why
+
+
 def test_priors_are_looked_for_once(collector, engine, associations, settings, starter, tmp_path):
     study = complete(collector, engine, associations, tmp_path)
     with writing(engine) as session:

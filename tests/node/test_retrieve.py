@@ -145,6 +145,19 @@ def test_what_was_cancelled_is_left_alone(settings, engine, retriever, archive, 
     assert held(engine) == []
 
 
+def test_what_nobody_foresaw_is_tried_again_and_ends(settings, engine, retriever, pull, monkeypatch, caplog):
+    def raises(*_: object) -> None:
+        raise KeyError("what a library raises")
+
+    monkeypatch.setattr("node.retrieve.way_to_retrieve", raises)
+    outcome = retriever.attempt(pull, 1)
+    assert (row(engine).state, outcome.next_number) == (QUEUED, 2)
+    assert "KeyError" in row(engine).reason
+    assert "what a library raises" in caplog.text
+    assert retriever.attempt(pull, settings.retrieval.attempts).next_number == 0
+    assert row(engine).state == FAILED
+
+
 def test_asking_twice_is_one_pull(settings, engine, pull):
     with writing(engine) as session:
         assert request(session, WorkStarter(engine), STUDY, "pacs", "node", "again").id == pull
