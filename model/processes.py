@@ -44,6 +44,14 @@ def started() -> Process:
     return Process(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
 
+def beside_on_gpu() -> int:
+    """How many processes of this machine, this one included, ``started`` put on this one's GPU."""
+    if not distributed.is_torchelastic_launched():
+        return 1
+    gpus = torch.cuda.device_count()
+    return len(range(int(os.environ["LOCAL_RANK"]) % gpus, int(os.environ["LOCAL_WORLD_SIZE"]), gpus))
+
+
 @contextmanager
 def joined(process: Process) -> Iterator[None]:
     """Inside, the processes can add up what each has: for one training whose batches are split."""
@@ -55,6 +63,16 @@ def joined(process: Process) -> Iterator[None]:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def said_by_all(number: int, process: Process) -> tuple[int, ...]:
+    """What each process of those that are ``joined`` says, by rank."""
+    if process.count == 1:
+        return (number,)
+    said = torch.zeros(process.count, dtype=torch.int64, device="cuda" if torch.cuda.is_available() else "cpu")
+    said[process.rank] = number
+    add_up([said])
+    return tuple(said.tolist())
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:

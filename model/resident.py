@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from model.cohort import Cohort
+from model.processes import beside_on_gpu
 from model.sampling import Example, load
 
 SHARE = 1 / 3
-"""Of the device's free memory a cohort may take; the rest is for the network's feature maps."""
+"""Of the device's free memory all cohorts on it may take; the rest is for the networks' feature maps."""
 
 
 class ResidentCohort:
@@ -39,10 +40,10 @@ class ResidentCohort:
 
 
 def fits(cohort: Cohort, device: torch.device, *, shared_scale: bool) -> bool:
-    """Whether ``device`` is a GPU with room for ``cohort``."""
+    """Whether ``device`` is a GPU with room for ``cohort``, and for as much again from each process that shares it."""
     if device.type != "cuda":
         return False
     voxels = int(np.prod(cohort.read(cohort.subjects[0]).brain.shape))
     needed = len(cohort.subjects) * voxels * (4 * len(cohort.roles) + 2 if shared_scale else 2 * len(cohort.roles) + 2)
     free, _ = torch.cuda.mem_get_info()  # of the current one, which is this process's
-    return needed <= SHARE * free
+    return needed <= SHARE * free / beside_on_gpu()

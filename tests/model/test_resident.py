@@ -64,3 +64,14 @@ def test_it_is_loaded_where_there_is_room(cohort, monkeypatch, shared_scale, byt
     for spare, expected in ((16, True), (-16, False)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda spare=spare: (held / SHARE + spare, 0))
         assert fits(cohort, cuda, shared_scale=shared_scale) is expected
+
+
+@pytest.mark.parametrize(("local_rank", "sharers"), [(0, 3), (1, 2), (2, 3)])  # five processes on two GPUs
+def test_processes_that_share_a_gpu_share_its_room(cohort, monkeypatch, local_rank, sharers):
+    needed = 4 * 32**3 * (2 * 2 + 2)
+    for name, value in {"TORCHELASTIC_RUN_ID": "some", "LOCAL_RANK": str(local_rank), "LOCAL_WORLD_SIZE": "5"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for spare, expected in ((16, True), (-16, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda spare=spare: (sharers * needed / SHARE + spare, 0))
+        assert fits(cohort, torch.device("cuda"), shared_scale=False) is expected
