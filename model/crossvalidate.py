@@ -5,7 +5,7 @@ and of the code that decides the numbers. The same fold in ``validate``, ``ablat
 killed command goes on from its checkpoint and its judged subjects. Processes that do the same at the same time, as
 ``torchrun`` starts them, share the folds: each takes those that nobody else is at.
 
-    run.json                  what the key was made from, to be read
+    run.json                  what the key was made from, and the precision it was computed in, to be read
     claim.lock                held by the process that trains and judges (``model.claim``)
     checkpoint.pt             the training (``model.train``)
     judged-<key>/<name>.json  a test subject's figures; its key also covers the judging code and the fold
@@ -31,7 +31,7 @@ from model.cohort import Cohort, SubjectRecord
 from model.contenders import Contender, Predictor, Told, key_of
 from model.folds import Fold, folds, part
 from model.judge import Judgement, detection_level, judge, t1_of
-from model.train import TrainingProgress
+from model.train import TrainingProgress, computed_in
 
 LEARNING = (
     "network", "rival_networks", "losses", "intensity", "sampling", "resident", "precision", "training_settings",
@@ -152,9 +152,10 @@ def _finish(task: _Task, told: Callable[[Happening], None]) -> None:
     folder.mkdir(exist_ok=True)
     missing = [record for record in task.fold.test.subjects if not _is_there(task.plan, folder, record)]
     if missing:
-        _describe(task)
+        _describe(task, computed=())
         learning: Told = lambda progress: say(_learning(progress), progress.step / progress.steps)  # noqa: E731
         predict = task.contender.fit(task.train_set, task.run, learning)
+        _describe(task, computed_in(task.run))
         for done, record in enumerate(missing):
             say(f"judging {record.name}", done / len(missing))
             _judge_subject(task, record, predict, folder)
@@ -166,12 +167,12 @@ def _is_there(plan: Plan, folder: Path, record: SubjectRecord) -> bool:
     return drawn and (folder / f"{record.name}.json").exists()
 
 
-def _describe(task: _Task) -> None:
+def _describe(task: _Task, computed: tuple[str, ...]) -> None:
     train_set = task.train_set
     about = {
         "contender": task.contender.name, "identity": task.contender.identity, "cohort": train_set.digest,
         "code": code_digest(LEARNING), "roles": list(train_set.roles),
-        "subjects": [record.name for record in train_set.subjects],
+        "subjects": [record.name for record in train_set.subjects], "computed_in": computed,
     }  # fmt: skip
     (task.run / "run.json").write_text(json.dumps(about, indent=1) + "\n")
 

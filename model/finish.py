@@ -20,7 +20,7 @@ from model.folds import Fold, folds
 from model.network import SynthesisNetwork
 from model.rivals import fit_extrapolation
 from model.store import write_weights
-from model.train import train
+from model.train import computed_in, train
 from model.training_settings import TrainingSettings
 
 FloatArray = NDArray[np.float32]
@@ -48,7 +48,7 @@ def write_model(folder: Path, run: Path, fold: Fold, settings: TrainingSettings)
         cohort_digest=fold.train.digest,
         commit=f"quarterdose {version('quarterdose')}, learning code {code_digest(LEARNING)[:12]}",
         command="quarterdose train",
-        training=described(settings),
+        training=(*described(settings), f"computed in: {', '.join(computed_in(run))}"),
         results=results,
         limits=(*LIMITS, *coarse, *(() if fold.test.subjects else (UNJUDGED,))),
     )

@@ -4,7 +4,7 @@
 
 A run lives in a folder: ``checkpoint.pt`` is written to a side file, synced and renamed into place, so a run that is
 killed goes on from its last checkpoint to the very numbers it would have reached (randomness depends on seed and
-step alone).
+step alone, and a run stays in the precision that it began in).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from model.cohort import Cohort
 from model.losses import loss_of
 from model.network import GRID_MULTIPLE, network_for
 from model.precision import half_precision_holds
-from model.processes import ALONE, Process, add_up
+from model.processes import ALONE, Process, add_up, said_by_all
 from model.resident import ResidentCohort, fits
 from model.rival_networks import GongNetwork, KleesiekNetwork
 from model.sampling import Example, draw, flip, load, seeded
@@ -33,6 +33,7 @@ from model.training_settings import Architecture, TrainingSettings
 from preprocessing.volume import Role
 
 CHECKPOINT = "checkpoint.pt"
+FULL_PRECISION = "float32"
 SMALLEST_HALF_PRECISION_SIDE = 3 * GRID_MULTIPLE
 """Below this the deepest feature map is two voxels deep, and there torch 2.13 on a CPU takes bf16 weight gradients from
 memory that was never written (measured on convolutions of 128 channels; three voxels and fp32 are right)."""
@@ -74,6 +75,12 @@ class _Learner:
         scaler = torch.amp.GradScaler(device.type, enabled=settings.half_precision and settings.fp16)
         return cls(network, optimiser, scaler, device)
 
+    def go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        self.network.load_state_dict(checkpoint["network"])
+        self.optimiser.load_state_dict(checkpoint["optimiser"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(checkpoint["scaler"])
+
 
 def new_network(settings: TrainingSettings) -> nn.Module:
     """The network that ``settings`` describe, its first weights decided by the seed."""
@@ -98,20 +105,26 @@ def train(
 ) -> nn.Module:
     """Train on every subject of ``cohort`` and return the network, on the CPU and in fp32. Goes on from the
     checkpoint in ``out`` if there is one. Several processes that are ``joined`` each take a part of every batch and
-    come to the same network. Raises TrainingError for what cannot be trained, if the checkpoint belongs to another run,
-    or if the loss is no longer a number."""
+    come to the same network. Raises TrainingError for what cannot be trained, if the checkpoint belongs to another run
+    or is not seen by every process, or if the loss is no longer a number."""
     _check(cohort, settings, process)
     cohort = cohort.with_roles(settings.roles)
     out.mkdir(parents=True, exist_ok=True)
     learner = _Learner.of(settings)
     steps = math.ceil(settings.epochs * len(cohort.subjects) / settings.batch)
     run = {"cohort": cohort.digest, "settings": settings.identity}
-    begin = _resume(out / CHECKPOINT, run, learner)
-    if begin == steps:
+    kept = _kept(out / CHECKPOINT, run)
+    begin: int = kept["step"] if kept else 0
+    _check_together(begin, process, out)
+    if kept and begin == steps:
+        learner.go_on_from(kept)
         return learner.network.cpu().eval()
 
     batch_of = _batches(cohort, settings, learner.device, process)
-    half = _half_precision(learner.network, settings, batch_of(begin)[0])
+    # asked of the first weights, before those of the checkpoint: the same answer at every start
+    half = _half_precision(learner.network, settings, batch_of(begin)[0], process, _precision_of(kept))
+    if kept:
+        learner.go_on_from(kept)
     started = saved = time.monotonic()
     for step in range(begin, steps):
         if settings.cosine_decay:
@@ -122,7 +135,7 @@ def train(
             raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or use fp32")
         last = step + 1 == steps
         if process.leads and (last or time.monotonic() - saved > settings.checkpoint_seconds):
-            _save(out / CHECKPOINT, run, learner, step + 1)
+            _save(out / CHECKPOINT, run, learner, half, step + 1)
             saved = time.monotonic()
         if progress is not None:
             progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started, learner.network))
@@ -146,6 +159,15 @@ def _check(cohort: Cohort, settings: TrainingSettings, process: Process) -> None
         raise TrainingError(f"{settings.architecture}'s batches cannot be split: train it with one process")
 
 
+def _check_together(begin: int, process: Process, out: Path) -> None:
+    begins = said_by_all(begin, process)
+    if len(set(begins)) > 1:
+        raise TrainingError(
+            f"the processes would begin after {', '.join(map(str, begins))} steps: they do not see the same "
+            f"{out / CHECKPOINT}; put it where all machines see it, or copy the first process's to each"
+        )
+
+
 def _batches(
     cohort: Cohort, settings: TrainingSettings, device: torch.device, process: Process
 ) -> Callable[[int], tuple[Tensor, Tensor]]:
@@ -167,12 +189,23 @@ def _batches(
     return batch_of
 
 
-def _half_precision(network: nn.Module, settings: TrainingSettings, inputs: Tensor) -> torch.dtype | None:
-    """What ``inputs`` are computed in; None for fp32, also where the device gets the asked one wrong."""
-    if not settings.half_precision:
+def _half_precision(
+    network: nn.Module, settings: TrainingSettings, inputs: Tensor, process: Process, began_in: str | None
+) -> torch.dtype | None:
+    """What ``inputs`` are computed in, the same in all processes: None for fp32, also where the device of one gets the
+    asked one wrong. ``began_in``: what a checkpoint was computed in, which is not changed any more."""
+    if not settings.half_precision or began_in == FULL_PRECISION:
         return None
     half = torch.float16 if settings.fp16 else torch.bfloat16
-    return half if half_precision_holds(network, tuple(inputs.shape), half, learning=True) else None
+    holds = half_precision_holds(network, tuple(inputs.shape), half, learning=True)
+    if all(said_by_all(int(holds), process)):
+        return half
+    if began_in is not None:
+        raise TrainingError(
+            f"the run began in {began_in}, which this {inputs.device.type} gets wrong: go on with it where it began, "
+            f"or delete its {CHECKPOINT} to train from the start"
+        )
+    return None
 
 
 def _step(
@@ -199,8 +232,8 @@ def _step(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The checkpoint of a run: ``run``, ``step`` and the states ``network``, ``optimiser`` and ``scaler``. Raises
-    TrainingError if it is broken."""
+    """The checkpoint of a run: ``run``, ``step``, ``computed_in`` (the precision's name in torch) and the states
+    ``network``, ``optimiser`` and ``scaler``. Raises TrainingError if it is broken."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -210,29 +243,36 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _resume(path: Path, run: dict[str, str], learner: _Learner) -> int:
+def computed_in(run: Path) -> tuple[str, ...]:
+    """The precisions, by torch's names, that the trainings in ``run`` and its folders were really computed in."""
+    kept = (read_checkpoint(path) for path in run.rglob(CHECKPOINT))
+    return tuple(sorted({_precision_of(one) or "not recorded" for one in kept}))
+
+
+def _precision_of(checkpoint: dict[str, Any] | None) -> str | None:
+    """None also for a checkpoint from before it was kept."""
+    return checkpoint.get("computed_in") if checkpoint else None
+
+
+def _kept(path: Path, run: dict[str, str]) -> dict[str, Any] | None:
     if not path.exists():
-        return 0
+        return None
     content = read_checkpoint(path)
     for what, value in run.items():
         if content["run"][what] != value:
             raise TrainingError(f"{path} belongs to a run with another {what}; choose another folder or delete it")
-    learner.network.load_state_dict(content["network"])
-    learner.optimiser.load_state_dict(content["optimiser"])
-    if learner.scaler.is_enabled():
-        learner.scaler.load_state_dict(content["scaler"])
-    step: int = content["step"]
-    return step
+    return content
 
 
-def _save(path: Path, run: dict[str, str], learner: _Learner, step: int) -> None:
+def _save(path: Path, run: dict[str, str], learner: _Learner, half: torch.dtype | None, step: int) -> None:
     draft = path.with_suffix(".part")
-    states = {
+    content = {
+        "run": run, "step": step, "computed_in": str(half or torch.float32).removeprefix("torch."),
         "network": learner.network.state_dict(), "optimiser": learner.optimiser.state_dict(),
         "scaler": learner.scaler.state_dict(),
     }  # fmt: skip
     with draft.open("wb") as file:
-        torch.save({"run": run, "step": step, **states}, file)
+        torch.save(content, file)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)

@@ -11,7 +11,7 @@ from model.cohort import Cohort, write_subject
 from model.evaluate import evaluate
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
-from model.train import CHECKPOINT, TrainingError, new_network, train
+from model.train import CHECKPOINT, TrainingError, computed_in, new_network, train
 from model.training_settings import TrainingSettings
 
 from .tiny import ROLES, tiny_cohort, tiny_subject
@@ -81,6 +81,59 @@ def test_where_half_precision_is_wrong_the_numbers_are_those_of_fp32(tmp_path, m
     for name, expected in reference.state_dict().items():
         assert torch.equal(fallen_back.state_dict()[name], expected), name
     assert not torch.equal(rounded.last.weight, reference.last.weight)
+
+
+@pytest.mark.parametrize(("began", "later"), [(True, False), (False, True)])
+def test_a_run_stays_in_the_precision_that_it_began_in(tmp_path, monkeypatch, began, later):
+    write_subject(tmp_path / "cohort", "one", "head", ROLES, tiny_subject(1, side=48))
+    cohort = Cohort.open(tmp_path / "cohort")
+    half = replace(SETTINGS, channels=2, epochs=3, half_precision=True)
+
+    def verdict(holds):
+        monkeypatch.setattr(model.train, "half_precision_holds", lambda *arguments, **named: holds)
+
+    def kill(progress):
+        if progress.step == 2:
+            raise KilledError
+
+    verdict(began)
+    whole = train(cohort, half, tmp_path / "whole")
+    assert computed_in(tmp_path / "whole") == ("bfloat16" if began else "float32",)
+    with pytest.raises(KilledError):
+        train(cohort, half, tmp_path / "killed", kill)
+    verdict(later)
+    if began:
+        with pytest.raises(TrainingError, match="began in bfloat16"):
+            train(cohort, half, tmp_path / "killed")
+        return
+    resumed = train(cohort, half, tmp_path / "killed")
+    for name, expected in whole.state_dict().items():
+        assert torch.equal(expected, resumed.state_dict()[name]), name
+
+
+def test_the_verdict_on_half_precision_does_not_hang_on_the_weights_of_the_moment(tmp_path, monkeypatch):
+    write_subject(tmp_path / "cohort", "one", "head", ROLES, tiny_subject(1, side=48))
+    cohort = Cohort.open(tmp_path / "cohort")
+    settings = replace(SETTINGS, channels=2, epochs=2, half_precision=True)
+    asked = []
+
+    def note(network, *arguments, **named):
+        asked.append(network.last.weight.detach().clone())
+        return True
+
+    def kill(progress):
+        raise KilledError
+
+    monkeypatch.setattr(model.train, "half_precision_holds", note)
+    with pytest.raises(KilledError):
+        train(cohort, settings, tmp_path / "run", kill)
+    checkpoint = torch.load(tmp_path / "run" / CHECKPOINT, weights_only=True)
+    del checkpoint["computed_in"]  # as it was before it was kept
+    torch.save(checkpoint, tmp_path / "run" / CHECKPOINT)
+    train(cohort, settings, tmp_path / "run")
+    assert torch.equal(*asked)
+    assert not torch.equal(asked[0], checkpoint["network"]["last.weight"])
+    assert computed_in(tmp_path / "run") == ("bfloat16",)
 
 
 def test_the_seed_decides_the_first_weights_and_leaves_torch_alone():
