@@ -76,8 +76,8 @@ def train(
             with joined(process):
                 train_network(fold.train, settings, out / "run", process=process)
             return
-        watch = Watch(fold.train, settings, out / "watch", tensorboard=tensorboard)
-        with _bar() as bar:
+        with _alone_in(out / "run"), _bar() as bar:
+            watch = Watch(fold.train, settings, out / "watch", tensorboard=tensorboard)
             task = bar.add_task("training", total=None, doing="")
 
             def told(progress: TrainingProgress) -> None:
@@ -234,6 +234,20 @@ def scale(
         write_tables(out, "figure4", tables)
         draw_figure_4(out / "figure4.png", points)
     _show(tables, out / "figure4.md")
+
+
+@contextmanager
+def _alone_in(run: Path) -> Iterator[None]:
+    """Nobody else trains in ``run`` meanwhile: two would write the same checkpoint. Raises TrainingError if somebody
+    does."""
+    from model.claim import claimed
+    from model.train import TrainingError
+
+    run.mkdir(parents=True, exist_ok=True)
+    with claimed(run, wait=False) as ours:
+        if not ours:
+            raise TrainingError(f"another process is training in {run}: wait until it is done, or give another --out")
+        yield
 
 
 def _plan(cohort: Path, runs: Path, folds: int, seed: int) -> Plan:

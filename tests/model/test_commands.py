@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from model.claim import claimed
 from model.store import Model
 from model.train import CHECKPOINT, read_checkpoint
 from node.cli import app
@@ -54,6 +55,20 @@ def test_killed_with_signal_9_it_resumes_to_the_same_weights(tmp_path):
     assert model.card.results[0].subjects == 2
     previews = sorted(path.name for path in (tmp_path / "whole" / "watch").glob("*.png"))
     assert previews == ["preview-000006.png", "preview-000012.png", "preview-000024.png", "preview-000048.png"]
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path):
+    tiny_cohort(tmp_path / "cohort", 2)
+    run = tmp_path / "out" / "run"
+    run.mkdir(parents=True)
+    arguments = ["train", tmp_path / "cohort", "--out", tmp_path / "out", "--role", "t1", "-C", "2", "--epochs", "1",
+                 "--precision", "fp32"]  # fmt: skip
+    with claimed(run, wait=False):
+        said = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert said.exit_code == 1
+    assert "another process is training in" in str(said.exception)
+    assert not (run / CHECKPOINT).exists() and not (tmp_path / "out" / "model").exists()
+    assert CliRunner().invoke(app, [str(one) for one in arguments]).exit_code == 0
 
 
 def test_what_is_wrong_is_one_line(tmp_path):
