@@ -7,7 +7,6 @@ no other reason than this is kept as PRIOR, and never processed unless a person 
 from __future__ import annotations
 
 import logging
-import random
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,7 @@ from node.associations import Associations
 from node.database import writing
 from node.engine import WorkStarter, priors_from
 from node.files import DataFolder, safe_name
-from node.retrieve import CANCELLED, OPEN, Outcome, request, seconds_until_open
+from node.retrieve import CANCELLED, OPEN, Outcome, pause_after, request, seconds_until_open
 from node.sender import NotOfferedError, SendError
 from node.settings import PriorSettings, Settings, Source
 from node.source import StudyFound
@@ -204,8 +203,7 @@ class PriorSeeker:
         retrieval = self._settings.retrieval
         if number >= retrieval.attempts:
             return self._tell(study_id, f"after {number} attempts: {problem}; the study goes without")
-        pause = retrieval.backoff(number) * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-        return Outcome(problem, number + 1, pause)
+        return Outcome(problem, number + 1, pause_after(number, retrieval))
 
     def _tell(self, study_id: int, why: str) -> Outcome:
         with writing(self._engine) as session:

@@ -25,7 +25,7 @@ from node.database import writing
 from node.engine import WorkStarter, priors_from, pulls_from
 from node.receive.store import Store
 from node.sender import NotOfferedError, SendError
-from node.settings import Settings, Source
+from node.settings import RetrievalSettings, Settings, Source
 from node.source import Part, Retrieval, Search, Stopped, StoppedError
 from node.states import State, Trigger, move
 from node.tables import Event, Instance, Pull, Series, Study, now
@@ -194,8 +194,7 @@ class Retriever:
         retrieval = self._settings.retrieval
         if number >= retrieval.attempts:
             return self._end(pull_id, FAILED, f"after {number} attempts: {problem}; `quarterdose pull` asks again")
-        pause = retrieval.backoff(number) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
-        return self._later(pull_id, number + 1, f"attempt {number}: {problem}", pause)
+        return self._later(pull_id, number + 1, f"attempt {number}: {problem}", pause_after(number, retrieval))
 
     def _later(self, pull_id: int, number: int, why: str, pause: float) -> Outcome:
         with writing(self._engine) as session:
@@ -255,6 +254,11 @@ def _take_for_itself(session: Session, study_instance_uid: str, who: str) -> Non
     if study is not None and State(study.state) is State.PRIOR:
         move(session, study, Trigger.PULLED, "fetched for itself, no longer as a prior", who)
         study.unjudged = True
+
+
+def pause_after(number: int, retrieval: RetrievalSettings) -> float:
+    """Seconds from failed attempt ``number`` to the next: never quite the same, lest all come back at once."""
+    return retrieval.backoff(number) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
 
 
 def seconds_until_open(hours: tuple[int, int] | tuple[()], moment: datetime) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -61,6 +62,14 @@ class Part:
     study_instance_uid: str
     series_instance_uid: str = ""
     sop_instance_uids: tuple[str, ...] = ()
+
+
+def is_uid(text: str) -> bool:
+    """Whether it may stand in an address, a file or a query: peers' UIDs break the finer rules of PS3.5 section 9.1."""
+    return _UID.fullmatch(text) is not None
+
+
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 def count_told(value: object) -> int | None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from types import TracebackType
 
 from node.associations import Associations
 from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
+from node.source import is_uid
 
 _SETTLE_SECONDS = 60.0
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
 class Taker:
@@ -42,7 +41,7 @@ class Taker:
         """One instance, its data set in fragments as they come. Success says that it is durable, as in a C-STORE
         response. Raises what ``data_set`` raises; then nothing of it is kept.
         """
-        if not all(_UID.fullmatch(uid) for uid in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
+        if not all(is_uid(uid) for uid in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
             return Answer(CANNOT_UNDERSTAND, "SOP Class, SOP Instance or Transfer Syntax UID is not a UID")
         incoming = self._store.open(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         try:

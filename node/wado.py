@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from node.source import (
     StoppedError,
     StudyFound,
     count_told,
+    is_uid,
 )
 from node.taker import Taker
 
@@ -31,7 +31,6 @@ from node.taker import Taker
 _AS_IT_IS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _CHUNK_BYTES = 1 << 16  # what came of a chunk before the connection broke is lost
 _NO_SERVICE = (404, 405, 501)
-_UID = re.compile(r"[0-9.]{1,64}")
 _STUDY, _SERIES, _INSTANCE, _SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
 _ACCESSION, _DATE, _DESCRIPTION, _MODALITIES = "00080050", "00080020", "00081030", "00080061"
 _MODALITY, _SERIES_INSTANCES = "00080060", "00201209"
@@ -161,7 +160,7 @@ class WadoSource(QidoSearch):
 def _addresses(part: Part) -> Iterator[str]:
     """Below the server's: a study, a series, or instance after instance (PS3.18 table 10.4.1-1)."""
     for uid in (part.study_instance_uid, part.series_instance_uid or "0", *part.sop_instance_uids):
-        if not _UID.fullmatch(uid):
+        if not is_uid(uid):
             raise RetrieveError(f"{uid!r} is not a UID")
     address = f"studies/{part.study_instance_uid}"
     if part.series_instance_uid:
