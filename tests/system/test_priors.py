@@ -47,7 +47,8 @@ def test_the_priors_of_a_study_are_fetched_and_not_processed(make_config: Config
     assert {uid for uid, state in states(engine).items() if state == State.PRIOR} == set(_EARLIER)
     assert states(engine)[STUDY] not in (State.PRIOR, State.RECEIVING, State.INCOMPLETE)
     with Session(engine) as session:
-        assert {run.study_id for run in session.scalars(select(Run))} == {1}
+        processed = select(Study.study_instance_uid).join(Run, Run.study_id == Study.id)
+        assert set(session.scalars(processed)) == {STUDY}
 
 
 def states(engine: Engine) -> dict[str, str]:
