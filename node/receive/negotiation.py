@@ -1,9 +1,9 @@
 """What an association request has led to, for when the same request comes again.
 
 A sender asks for the same association every time, byte for byte. DCMTK proposes 128 presentation contexts, which
-pynetdicom takes 20 ms to decode, judge and answer, and some senders open an association for each instance. What a
-request leads to depends on its bytes and on the configuration alone, but for who may call, and how many at once: that
-is asked every time (``node.receive.admission``).
+pynetdicom takes longer to decode, judge and answer than ten instances take to be stored, and some senders open an
+association for each instance. What a request leads to depends on its bytes and on the configuration alone, but for who
+may call, and how many at once: that is asked every time (``node.receive.admission``).
 """
 
 from __future__ import annotations
