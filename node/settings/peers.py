@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -56,6 +56,19 @@ class _DicomWeb(Table):
     url: str = Field(pattern=r"^https?://[^\s]+$")
     authorization_file: File
     tls: TlsSettings | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _authority_stands_in_tls(cls, table: Any) -> Any:
+        """It stood beside the url until tables of this kind had ``tls``."""
+        if not isinstance(table, dict) or "certificate_authority" not in table:
+            return table
+        if not (authority := table["certificate_authority"]):
+            raise ValueError("leave certificate_authority out; without tls the system's authorities are trusted")
+        raise ValueError(
+            "certificate_authority stands in the table tls now; "
+            f'write tls = {{ certificate_authority = "{authority}", certificate = "", key = "" }}'
+        )
 
     @model_validator(mode="after")  # of the table, so that the message does not repeat the url
     def _url_fits(self) -> Self:

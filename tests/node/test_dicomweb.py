@@ -291,6 +291,9 @@ def test_tls_files_that_cannot_be_used_are_named(site, tmp_path):
     [
         ('url = "https://node:only-for-us@pacs/dicom-web"', "the url holds a user"),
         ('url = "http://pacs/"\ntls = { certificate_authority = "", certificate = "", key = "" }', "is not encrypted"),
+        ('url = "https://pacs/"\ncertificate_authority = "/etc/ca.pem"',
+         'write tls = { certificate_authority = "/etc/ca.pem", certificate = "", key = "" }'),
+        ('url = "https://pacs/"\ncertificate_authority = ""', "leave certificate_authority out"),
         ('url = "ftp://pacs/"', 'source "pacs".dicomweb.url'),
     ],
 )
