@@ -9,6 +9,7 @@ import uuid
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from node import priors
 from node.collect import enqueue, judge, study_facts
 from node.database import writing
 from node.engine import FINISHED, RESUMABLE, WorkStarter, workflow_id
@@ -62,6 +63,7 @@ def retry(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
                 raise TransitionError(f"study {study.key} lacks {lacking}: send it, or force the study")
             route = route_for(study, study_facts(study), settings.rule)
             enqueue(session, study, starter, route, Trigger.RETRIED, "retried by a person", person())
+            priors.seek(session, study, settings, starter)
             return f"run {study.run}"
         move(session, study, Trigger.RETRIED, "retried by a person, from where it stopped", person())
         if status == FINISHED:
@@ -91,6 +93,7 @@ def force(engine: Engine, name: str, settings: Settings, starter: WorkStarter) -
         lacking = "; ".join(study.missing) or "nothing"
         route = route_for(study, study_facts(study), settings.rule)
         enqueue(session, study, starter, route, Trigger.FORCED, f"forced by a person; lacking: {lacking}", person())
+        priors.seek(session, study, settings, starter)
         return f"run {study.run}"
 
 

@@ -390,6 +390,15 @@ def test_nothing_is_asked_at_the_wrong_hour_or_of_nobody(collector, engine, asso
     assert "without Patient ID" in attempt().said
 
 
+@pytest.mark.parametrize("begin", [actions.force, actions.retry])
+def test_priors_are_looked_for_when_a_person_has_a_study_processed(
+    collector, engine, associations, starter, settings, tmp_path, begin
+):
+    receive(engine, tmp_path, *SERIES)
+    assert begin(engine, STUDY, settings, starter) == "run 1"
+    assert starter.status(f"priors-{study_of(engine, STUDY).key}-pacs-1") == "ENQUEUED"
+
+
 def test_nobody_is_asked_for_priors_unless_it_is_configured(engine, associations, starter, make_config, tmp_path):
     settings = load_settings(make_config(required='["t1", "low_dose"]'))
     study = complete(Collector(settings, engine, starter, associations), engine, associations, tmp_path)
