@@ -12,13 +12,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from model.cohort import write_subject
 from model.processes import ALONE, Process, started
-from model.train import CHECKPOINT, TrainingError, read_checkpoint, train
+from model.train import CHECKPOINT, TrainingError, computed_in, read_checkpoint, train
 from model.training_settings import Architecture, TrainingSettings
 from node.cli import app
 from preprocessing.processor import use_threads
 
-from .tiny import ROLES, tiny_cohort
+from .tiny import ROLES, tiny_cohort, tiny_subject
 
 ROOT = Path(__file__).parents[2]
 CORES = len(os.sched_getaffinity(0))
@@ -129,6 +130,45 @@ def test_one_training_is_split_by_its_batch_and_its_gradients_are_those_of_the_w
     for place, moments in theirs["optimiser"]["state"].items():  # Adam's first moment: gradients, not yet scaled away
         expected, got = moments["exp_avg"], ours["optimiser"]["state"][place]["exp_avg"]
         assert (got - expected).norm() < 1e-3 * expected.norm(), place
+
+
+SPLIT = """
+import sys
+from pathlib import Path
+import model.train
+from model.cohort import Cohort
+from model.processes import joined, started
+from model.training_settings import TrainingSettings
+from preprocessing.volume import Role
+
+folder, doubting_rank = Path(sys.argv[1]), int(sys.argv[2])
+process = started()
+if process.rank == doubting_rank:
+    model.train.half_precision_holds = lambda *arguments, **named: False
+settings = TrainingSettings(roles=(Role.T1, Role.LOW_DOSE), channels=2, batch=2, epochs=2, checkpoint_seconds=0)
+with joined(process):
+    model.train.train(Cohort.open(folder / "cohort"), settings, folder / f"out_{process.rank}", process=process)
+"""
+
+
+def split_without_a_shared_folder(folder, doubting_rank):
+    (folder / "split.py").write_text(SPLIT)
+    arguments = [*TWO[:-2], folder / "split.py", folder, str(doubting_rank)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500)
+
+
+@pytest.mark.timeout(1100)
+def test_all_processes_take_one_precision_and_begin_at_one_step_or_say_why_not(tmp_path):
+    for name in ("one", "two"):
+        write_subject(tmp_path / "cohort", name, name, ROLES, tiny_subject(1, side=48))
+    said = split_without_a_shared_folder(tmp_path, doubting_rank=1)
+    assert said.returncode == 0, said.stderr
+    assert computed_in(tmp_path / "out_0") == ("float32",)
+
+    said = split_without_a_shared_folder(tmp_path, doubting_rank=1)  # only the first process has a checkpoint
+    assert said.returncode != 0
+    assert "the processes would begin after 2, 0 steps" in said.stderr
 
 
 def test_what_cannot_be_split_is_said(tmp_path):
