@@ -4,10 +4,9 @@ preprocessing"); everybody else is left out by name, with the reason."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy.ndimage import label
@@ -49,6 +48,33 @@ class Gathered:
     why: str = ""
 
 
+@dataclass(frozen=True)
+class SubjectDescription:
+    """One subject; ``lesions`` is the number of enhancing ones, volumes are in millilitres."""
+
+    name: str
+    patient: str
+    anatomy: str
+    lesions: int
+    lesion_ml: float
+    brain_ml: int
+    quality: str
+
+
+@dataclass(frozen=True)
+class CohortDescription:
+    """What ``quarterdose cohort show`` tells; ``shape`` is that of all arrays, in words, ``anatomies`` their number."""
+
+    folder: str
+    digest: str
+    roles: tuple[Role, ...]
+    voxel_mm: float
+    shape: str
+    anatomies: int
+    subjects: tuple[SubjectDescription, ...]
+    left_out: tuple[LeftOut, ...]
+
+
 def gather(
     folder: Path,
     roles: tuple[Role, ...],
@@ -87,8 +113,8 @@ def gather(
     return tuple(results)
 
 
-def describe(folder: Path) -> dict[str, Any]:
-    """A cohort as ``quarterdose cohort show`` tells it: its subjects with their lesions, and who was left out."""
+def describe(folder: Path) -> CohortDescription:
+    """A cohort: its subjects with their lesions, and who was left out. Raises CohortError for what is no cohort."""
     cohort = Cohort.open(folder)
     subjects = []
     shape = ""
@@ -97,16 +123,15 @@ def describe(folder: Path) -> dict[str, Any]:
         ml = cohort.voxel_mm**3 / 1000
         count = int(label(subject.lesion, np.ones((3, 3, 3)))[1])
         shape = " × ".join(map(str, subject.brain.shape))
-        subjects.append({
-            "name": record.name, "patient": record.patient or record.name, "anatomy": record.anatomy, "lesions": count,
-            "lesion_ml": round(float(subject.lesion.sum()) * ml, 2), "brain_ml": round(float(subject.brain.sum()) * ml),
-            "quality": record.quality,
-        })  # fmt: skip
-    return {
-        "folder": str(folder), "digest": cohort.digest, "roles": list(cohort.roles), "voxel_mm": cohort.voxel_mm,
-        "shape": shape, "anatomies": len(cohort.anatomies), "subjects": subjects,
-        "left_out": [asdict(entry) for entry in left_out(folder)],
-    }  # fmt: skip
+        subjects.append(SubjectDescription(
+            name=record.name, patient=record.patient or record.name, anatomy=record.anatomy, lesions=count,
+            lesion_ml=round(float(subject.lesion.sum()) * ml, 2), brain_ml=round(float(subject.brain.sum()) * ml),
+            quality=record.quality,
+        ))  # fmt: skip
+    return CohortDescription(
+        folder=str(folder), digest=cohort.digest, roles=cohort.roles, voxel_mm=cohort.voxel_mm, shape=shape,
+        anatomies=len(cohort.anatomies), subjects=tuple(subjects), left_out=tuple(left_out(folder)),
+    )  # fmt: skip
 
 
 def _there(folder: Path, roles: tuple[Role, ...], voxel_mm: float) -> dict[str, str]:

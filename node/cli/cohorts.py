@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -140,19 +141,19 @@ def show(cohort: Folder, as_json: AsJson = False) -> None:
     with reported():
         content = describe(cohort)
     if as_json:
-        print_json(content)
+        print_json(asdict(content))
         return
     console = Console()
     console.print(
-        f"{len(content['subjects'])} subjects of {content['anatomies']} anatomies; "
-        f"inputs {', '.join(content['roles'])}; voxels of {content['voxel_mm']:g} mm, {content['shape']}\n"
-        f"digest {content['digest']}",
+        f"{len(content.subjects)} subjects of {content.anatomies} anatomies; "
+        f"inputs {', '.join(content.roles)}; voxels of {content.voxel_mm:g} mm, {content.shape}\n"
+        f"digest {content.digest}",
         highlight=False,
     )
     columns = ("name", "patient", "anatomy", "lesions", "lesion_ml", "brain_ml", "quality")
-    _print("subjects", columns, content["subjects"], console)
-    if content["left_out"]:
-        _print("left out", ("session", "patient", "why"), content["left_out"], console)
+    _print("subjects", columns, content.subjects, console)
+    if content.left_out:
+        _print("left out", ("session", "patient", "why"), content.left_out, console)
 
 
 @contextmanager
@@ -167,10 +168,10 @@ def reported() -> Iterator[None]:
         raise CommandError(str(error)) from error
 
 
-def _print(title: str, names: tuple[str, ...], rows: Iterable[dict[str, Any]], console: Console) -> None:
+def _print(title: str, names: tuple[str, ...], rows: Iterable[object], console: Console) -> None:
     table = Table(*(name.replace("_", " ") for name in names), title=title)
     for row in rows:
-        table.add_row(*(escape(str(row[name])) for name in names))
+        table.add_row(*(escape(str(getattr(row, name))) for name in names))
     console.print(table)
 
 

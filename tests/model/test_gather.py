@@ -74,9 +74,9 @@ def test_a_cohort_of_other_inputs_or_voxels_is_refused(tmp_path):
 
 def test_the_description_counts_lesions_and_millilitres(tmp_path):
     add(tmp_path, SESSIONS[:1])
-    (subject,) = describe(tmp_path)["subjects"]
-    assert subject["lesions"] >= 1
-    assert subject["lesion_ml"] == round(tiny_subject(1).lesion.sum() / 1000, 2)
+    (subject,) = describe(tmp_path).subjects
+    assert subject.lesions >= 1
+    assert subject.lesion_ml == round(tiny_subject(1).lesion.sum() / 1000, 2)
 
 
 def test_scales_are_kept_and_decide_the_digest(tmp_path):
