@@ -11,14 +11,14 @@ from http.client import RemoteDisconnected
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from dicomweb_client.api import DICOMwebClient
 
 from node.sender import SendError
 from node.settings import DicomWebDestination, DicomWebSource
-from node.timed_session import TimedSession
+from node.timed_session import TimedSession, TooLargeError
 from node.trust import client_context, tls_trouble
 
 # What dicomweb-client retries with: it would log every failure with a traceback, and we tell them ourselves.
@@ -80,14 +80,15 @@ class WebPeer:
         """What went wrong and what to do, without the text of the exception, which repeats addresses and queries."""
         if self._session.overdue:
             return f"it did not finish within {self._session.overdue:g} s"
+        if isinstance(error, TooLargeError):
+            return str(error)
         root = _root(error)
         if isinstance(root, RemoteDisconnected | ConnectionResetError | BrokenPipeError | ssl.SSLEOFError):
             return f"it ended the connection without an answer; {self._suspicion()}"
         if isinstance(root, ssl.SSLError):
             return tls_trouble(root)
         if isinstance(error, requests.TooManyRedirects) and error.response is not None:
-            where = _server_in(error.response.headers.get("Location", ""))
-            return f"it redirects to {where}, which is not followed; correct the url"
+            return f"it redirects to {_redirection(error.response)}, which is not followed; correct the url"
         if isinstance(error, requests.exceptions.InvalidJSONError):
             return "it answered something that is no JSON"
         return (root.strerror if isinstance(root, OSError) else None) or type(error).__name__
@@ -112,9 +113,10 @@ def text(row: dict[str, Any], tag: str) -> str:
     return next(iter(texts(row, tag)), "")
 
 
-def _server_in(location: str) -> str:
+def _redirection(answer: requests.Response) -> str:
+    """The server that it leads to."""
     try:
-        where = urlsplit(location)
+        where = urlsplit(urljoin(answer.url, answer.headers.get("Location", "")))
     except ValueError:
         return "an address that is none"
     return f"{where.scheme}://{where.hostname}"

@@ -1,4 +1,4 @@
-"""HTTP requests that all come to an end, whatever the server does: silence is bounded, and the whole of it too."""
+"""HTTP requests that all come to an end, whatever the server does: silence, the whole time and the size are bounded."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 Opened = Callable[[socket.socket], None]
+
+_LARGEST_ANSWER_MB = 64
+
+
+class TooLargeError(requests.RequestException):
+    """An answer that was to be read at once is larger than any should be; the text says so."""
 
 
 class TimedSession(requests.Session):
@@ -78,12 +84,22 @@ class TimedSession(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Connections that use ``tls`` and nothing else, and of which ``opened`` is told."""
+    """Connections that use ``tls`` and nothing else, and of which ``opened`` is told. Raises TooLargeError."""
 
     def __init__(self, tls: ssl.SSLContext | None, opened: Opened) -> None:
         self._tls = tls
         self._pools = {"http": _told(HTTPConnectionPool, opened), "https": _told(HTTPSConnectionPool, opened)}
         super().__init__()
+
+    def send(self, *arguments: Any, **options: Any) -> requests.Response:
+        """Here, for requests reads everything at once that is no stream, and what comes with a redirection always."""
+        answer = super().send(*arguments, **options)
+        if answer.is_redirect:
+            answer.close()
+            answer._content = b""
+        elif not options.get("stream"):
+            answer._content = _all_of(answer)
+        return answer
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         super().init_poolmanager(*arguments, **options)
@@ -100,6 +116,18 @@ class _Adapter(HTTPAdapter):
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         """Nothing: requests would add authorities of its own to the context."""
+
+
+def _all_of(answer: requests.Response) -> bytes:
+    content = bytearray()
+    for chunk in answer.iter_content(1 << 16):
+        content += chunk
+        if len(content) > _LARGEST_ANSWER_MB << 20:
+            answer.close()
+            raise TooLargeError(
+                f"it answers with more than {_LARGEST_ANSWER_MB} MB; ask for less, or have it answer in pages"
+            )
+    return bytes(content)
 
 
 def _told(pool: type[HTTPConnectionPool], opened: Opened) -> type[HTTPConnectionPool]:

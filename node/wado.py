@@ -27,8 +27,11 @@ from node.source import (
 )
 from node.taker import Taker
 
-# Any transfer syntax: nothing is to be converted (PS3.18 section 8.7.3.5.2).
-_AS_IT_IS_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+_ASKED_FOR = {
+    # Any transfer syntax: nothing is to be converted (PS3.18 section 8.7.3.5.2).
+    "Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*',
+    "Accept-Encoding": "identity",  # a few kilobytes of gzip may be gigabytes
+}
 _CHUNK_BYTES = 1 << 16  # what came of a chunk before the connection broke is lost
 _NO_SERVICE = (404, 405, 501)
 _STUDY, _SERIES, _INSTANCE, _SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
@@ -123,12 +126,15 @@ class WadoSource(QidoSearch):
     def _fetch(self, address: str, stopped: Stopped) -> str:
         """What one request brings. Returns what is wrong with some of it, "" for nothing."""
         said = ""
-        answer = self._session.get(f"{self._url}/{address}", headers={"Accept": _AS_IT_IS_STORED}, stream=True)
+        answer = self._session.get(f"{self._url}/{address}", headers=_ASKED_FOR, stream=True)
         with answer:
             try:
                 answer.raise_for_status()
             except requests.HTTPError as error:
                 return f"{self._url} answered {status_of(error)}"
+            coding = answer.headers.get("Content-Encoding") or "identity"
+            if coding.lower() != "identity":
+                raise RetrieveError(f"{self._url} answers in Content-Encoding {coding[:40]!r}; have it use none")
             chunks = self._chunks(answer, stopped)
             boundary = boundary_of(answer.headers.get("Content-Type", ""))
             for instance in Multipart(chunks, boundary) if boundary else (chunks,):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 import tracemalloc
@@ -32,6 +33,7 @@ from node.wado import QidoSearch, WadoSource
 from simulator.orthanc import OrthancProcess
 from tests.conftest import free_port, require
 from tests.mr_slices import STUDY, mr_slice
+from tests.waiting import eventually
 
 SLICES = [mr_slice(series, number) for series in ("T1", "FLAIR") for number in (1, 2, 3, 4)]
 T1 = SLICES[0].SeriesInstanceUID
@@ -262,6 +264,61 @@ def test_the_page_that_explains_an_error_is_told(taker):
 
     with server(refuse) as url, source(url, taker) as place:
         assert "503 Service Unavailable (Quota of the day is used up)" in place.retrieve(Part(STUDY))
+
+
+def test_instances_come_uncompressed_or_not_at_all(taker, engine, held):
+    """A few kilobytes of gzip may be gigabytes."""
+    asked: list[str] = []
+
+    def compressed(handler: BaseHTTPRequestHandler) -> None:
+        asked.append(handler.headers["Accept-Encoding"])
+        body = gzip.compress(parts(_bytes(SLICES[0])))
+        handler.send_response(200)
+        handler.send_header("Content-Type", MULTIPART)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with (
+        server(compressed) as url, source(url, taker) as place,
+        pytest.raises(RetrieveError, match="Content-Encoding 'gzip'"),
+    ):
+        place.retrieve(Part(STUDY))
+    assert asked == ["identity"]
+    assert held() == {}
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [("told", "more than 64 MB"), ("untold", "more than 64 MB"), ("gzip", "more than 64 MB"),
+     ("redirecting", "redirects to http://127.0.0.1")],
+)  # fmt: skip
+def test_an_answer_to_a_search_has_an_end(how, said):
+    """One that is far larger than any that is of use is not read to its end."""
+    sent: list[bool] = []
+    body = b"[" + b" " * (96 << 20) + b"]"
+    if how == "gzip":
+        body = gzip.compress(body, 1)
+
+    def large(handler: BaseHTTPRequestHandler) -> None:
+        status = "301 Moved" if how == "redirecting" else "200 OK"
+        head = f"HTTP/1.1 {status}\r\nConnection: close\r\nLocation: /x\r\n"
+        if how == "gzip":
+            head += "Content-Encoding: gzip\r\n"
+        if how == "told":
+            head += f"Content-Length: {len(body)}\r\n"
+        try:
+            handler.wfile.write(head.encode() + b"\r\n" + body)
+            sent.append(True)
+        except OSError:
+            sent.append(False)
+        handler.close_connection = True
+
+    with server(large) as url, search(url, 20.0) as place, pytest.raises(RetrieveError, match=said):
+        place.series(STUDY)
+    eventually(lambda: bool(sent), 5)
+    assert sent == [how == "gzip"]
 
 
 def _in_the_status_line(handler: BaseHTTPRequestHandler) -> None:
