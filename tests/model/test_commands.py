@@ -53,6 +53,7 @@ def test_killed_with_signal_9_it_resumes_to_the_same_weights(tmp_path):
     assert "low dose as it is" in said.stdout
     model = Model.load(killed / "model", "cpu")
     assert model.card.results[0].subjects == 2
+    assert "computed in: float32" in model.card.training
     previews = sorted(path.name for path in (tmp_path / "whole" / "watch").glob("*.png"))
     assert previews == ["preview-000006.png", "preview-000012.png", "preview-000024.png", "preview-000048.png"]
 

@@ -86,6 +86,9 @@ def test_every_setting_and_every_training_subject_has_a_run_of_its_own(plan):
     assert set(validated(plan, Trained("another name", SETTINGS)).runs) <= runs
     about = json.loads((next(iter(runs)) / "run.json").read_text())
     assert about["subjects"] in [[r.name for r in fold.train.subjects] for fold in folds(plan.cohort, 2)]
+    for contender, computed in ((Trained("a", SETTINGS), ["float32"]), (Nothing(), [])):
+        about = json.loads((validated(plan, contender).runs[0] / "run.json").read_text())
+        assert about["computed_in"] == computed
 
 
 def test_k_is_fitted_on_the_training_fold_alone(plan):
