@@ -28,7 +28,7 @@ from model.network import Head, SynthesisNetwork
 from model.rivals import extrapolated, fit_extrapolation, unchanged
 from model.store import SHIPPED, Model, write_weights
 from model.synthesise import synthesise
-from model.train import CHECKPOINT, TrainingProgress, new_network, read_checkpoint, train
+from model.train import CHECKPOINT, TrainingProgress, computed_in, new_network, read_checkpoint, train
 from model.training_settings import TrainingSettings
 from preprocessing.volume import Role
 
@@ -145,7 +145,7 @@ def main() -> None:
         cohort_digest=cohort.digest,
         commit=simulated_at,
         command=command(arguments),
-        training=(made, *described(settings)),
+        training=(made, *described(settings), f"computed in: {', '.join(computed_in(run))}"),
         results=(),
         limits=LIMITS,
     )

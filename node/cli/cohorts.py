@@ -164,7 +164,7 @@ def reported() -> Iterator[None]:
 
     try:
         yield
-    except (CohortError, TrainingError, ValueError) as error:
+    except (CohortError, TrainingError, ValueError, OSError) as error:
         raise CommandError(str(error)) from error
 
 
