@@ -71,7 +71,7 @@ class Incoming:
                 self._held += fragment
             else:
                 self._check_space()
-                self._put(fragment)
+                write_all(self._descriptor, fragment)
         except OSError as error:
             self._error = error
             self.close()  # at once: the disk is full, say
@@ -115,10 +115,7 @@ class Incoming:
     def _spill(self) -> None:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         held, self._held = self._held, None
-        self._put(held or b"")
-
-    def _put(self, data: memoryview | bytes | bytearray) -> None:
-        write_all(self._descriptor, data)
+        write_all(self._descriptor, held or b"")
 
 
 def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:

@@ -142,7 +142,8 @@ class Journal:
             if current_too and self._current is not None and self._current.position > _PAGE:
                 self._full.append(self._current)
                 self._current = None
-            return [segment for segment in self._full if not segment.unsettled]
+            unused = self._unused()  # are begun again when one is needed, which must not happen twice at once
+            return [segment for segment in self._full if not segment.unsettled and segment not in unused]
 
     def _reserve(self, size: int) -> tuple[Segment, int]:
         pages = -(-size // _PAGE) * _PAGE

@@ -184,6 +184,28 @@ def test_nothing_more_is_believed_of_a_segment_that_could_not_be_synced(tmp_path
     assert len(list((tmp_path / "j").iterdir())) == 1
 
 
+def test_what_is_stored_while_the_journal_is_tidied_is_kept(tmp_path, monkeypatch):
+    """A broken segment may be begun again meanwhile, and is then not tidied any more."""
+    monkeypatch.setattr(journals, "_SEGMENT", 3 * 4096)
+    journal = opened(tmp_path / "j")
+    journal.settle([append(journal, b"full", b"x" * 5000)])
+
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            append(journal, b"lost", b"x")
+
+    def store_meanwhile(paths: Sequence[Path], _: Iterable[Record]) -> None:
+        assert paths == [Path(f"final {b'full'!r}")]
+        append(journal, b"kept", b"y")
+
+    journal.tidy(store_meanwhile, current_too=True)
+    assert held(journal) == [(b"kept", b"y")]
+
+
 def test_who_waits_behind_a_sync_that_fails_is_not_told_success(tmp_path, monkeypatch):
     journal = opened(tmp_path / "j")
     append(journal, b"first", b"a")
