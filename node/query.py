@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -144,7 +145,7 @@ class QueryScu:
             raise self._halt
 
 
-class RetrieveScu(QueryScu):
+class RetrieveScu(QueryScu, ABC):
     """What C-MOVE and C-GET have in common (``node.source.Retrieval``)."""
 
     service = ""
@@ -165,9 +166,9 @@ class RetrieveScu(QueryScu):
             raise RetrieveError(f"{self._peer} ended the association: {error}") from error
         raise RetrieveError(f"{self._peer} gave no final answer to the {self.service}")
 
+    @abstractmethod
     def _ask(self, association: Association, identifier: Dataset) -> Answers:
         """Send the request; the responses as they come."""
-        raise NotImplementedError
 
 
 class MoveScu(RetrieveScu):

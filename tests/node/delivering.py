@@ -13,9 +13,9 @@ from node.tables import Delivery, DerivedSeriesRow, Study, now
 from tests.mr_slices import mr_slice
 
 
-def to_deliver(settings: Settings, engine: Engine) -> int:
-    """A study in DELIVERING with a derived series of three instances for "pacs"; its row id."""
-    datasets = [mr_slice("virtual", number) for number in (1, 2, 3)]
+def to_deliver(settings: Settings, engine: Engine, count: int = 3) -> int:
+    """A study in DELIVERING with a derived series of so many instances for "pacs"; its row id."""
+    datasets = [mr_slice("virtual", number) for number in range(1, count + 1)]
     settings.node.data.mkdir(parents=True, exist_ok=True)
     with Session(engine) as session, session.begin():
         row = Study(

@@ -22,43 +22,20 @@ from node.ledger import COMMITTED, CONFIRMED, QUEUED, SENT
 from node.receive import Receiver
 from node.settings import Settings
 from node.states import State
-from node.tables import Delivery, DerivedSeriesRow, Event, Instance, Study, now
+from node.tables import Delivery, Event, Instance, Study, now
 from simulator.archive.faults import Faults
 from simulator.archive.send import Peer
 from simulator.archive.server import Archive
 from tests.conftest import free_port
 from tests.mr_slices import mr_slice
+from tests.node.delivering import to_deliver
 from tests.waiting import eventually
 
 
 @pytest.fixture
 def study(settings: Settings, engine: Engine) -> int:
     """A study in DELIVERING with one derived series of two instances for the place called pacs."""
-    datasets = [mr_slice("virtual", number) for number in (1, 2)]
-    settings.node.data.mkdir(parents=True, exist_ok=True)
-    with Session(engine) as session, session.begin():
-        row = Study(
-            key="k", study_instance_uid=datasets[0].StudyInstanceUID, patient_id="", accession_number="",
-            study_date="", state=State.DELIVERING, inputs_digest="d",
-        )  # fmt: skip
-        session.add(row)
-        session.flush()
-        series = DerivedSeriesRow(
-            study_id=row.id, series_instance_uid=datasets[0].SeriesInstanceUID, kind="enhanced_mr", model_digest="",
-            inputs_digest="d",
-        )  # fmt: skip
-        session.add(series)
-        session.flush()
-        for dataset in datasets:
-            path = Path(f"{dataset.InstanceNumber}.dcm")
-            dataset.save_as(settings.node.data / path, enforce_file_format=True)
-            session.add(
-                Delivery(
-                    derived_series_id=series.id, destination="pacs", sop_class_uid=dataset.SOPClassUID,
-                    sop_instance_uid=dataset.SOPInstanceUID, path=str(path),
-                )
-            )  # fmt: skip
-        return row.id
+    return to_deliver(settings, engine, count=2)
 
 
 @pytest.fixture

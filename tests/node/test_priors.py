@@ -238,30 +238,24 @@ def test_what_a_prior_waits_for_and_what_takes_it_out_of_its_rest(
     assert study_of(engine, "1.2.30").state == State.RECEIVING, "a person asked for it: it is like any other now"
 
 
-@pytest.mark.parametrize("state", [DONE, FAILED, CANCELLED])
-def test_what_comes_after_a_priors_pull_has_ended_was_sent_for_itself(
-    collector, engine, associations, starter, settings, tmp_path, state
+@pytest.mark.parametrize(
+    ("pull", "ago", "becomes"),
+    [
+        (DONE, timedelta(days=2), State.QUEUED), (FAILED, timedelta(days=2), State.QUEUED),
+        (CANCELLED, timedelta(days=2), State.QUEUED),
+        (FAILED, timedelta(seconds=30), State.PRIOR), (CANCELLED, timedelta(seconds=30), State.PRIOR),
+    ],
+)  # fmt: skip
+def test_what_comes_long_after_a_priors_pull_was_sent_for_itself_and_what_a_c_move_brings_late_is_a_prior(
+    collector, engine, associations, starter, settings, tmp_path, pull, ago, becomes
 ):
     with writing(engine) as session:
         request(session, starter, "1.2.30", "pacs", "node", "a prior", prior_of="k")
-    end_pull(engine, state, timedelta(days=2))
+    end_pull(engine, pull, ago)
     receive(engine, tmp_path, *prior("1.2.30"))
     finish(associations, engine)
     collector.look()
-    assert study_of(engine, "1.2.30").state == State.QUEUED
-
-
-@pytest.mark.parametrize("state", [FAILED, CANCELLED])
-def test_what_a_c_move_brings_late_is_a_prior_still(
-    collector, engine, associations, starter, settings, tmp_path, state
-):
-    with writing(engine) as session:
-        request(session, starter, "1.2.30", "pacs", "node", "a prior", prior_of="k")
-    end_pull(engine, state, timedelta(seconds=30))
-    receive(engine, tmp_path, *prior("1.2.30"))
-    finish(associations, engine)
-    collector.look()
-    assert study_of(engine, "1.2.30").state == State.PRIOR
+    assert study_of(engine, "1.2.30").state == becomes
 
 
 def test_a_prior_that_failed_to_come_and_is_fetched_again_is_one(

@@ -57,3 +57,16 @@ def start_receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRe
             return Listening(settings, engine, associations, receiver)
 
         yield start
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The same receiver twice: with the fast lane, and with pynetdicom's own machinery."""
+
+    fast: Listening
+    stock: Listening
+
+
+@pytest.fixture(scope="module")
+def pair(start_receiver: StartReceiver) -> Pair:
+    return Pair(start_receiver(fast_lane="true"), start_receiver(fast_lane="false"))

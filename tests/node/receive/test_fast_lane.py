@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import threading
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,7 @@ from sqlalchemy import select
 from node.receive.command import store_request
 from node.tables import Instance, Quarantined
 from tests.mr_slices import mr_slice
-from tests.node.receive.conftest import Listening, StartReceiver
+from tests.node.receive.conftest import Listening
 from tests.node.receive.raw_peer import (
     ASSOCIATE_AC,
     EXPLICIT,
@@ -34,17 +33,6 @@ from tests.node.receive.raw_peer import (
 from tests.node.test_receive import encoded
 
 CONTEXTS = ((MR, EXPLICIT), (VERIFICATION, EXPLICIT))
-
-
-@dataclass(frozen=True)
-class Pair:
-    fast: Listening
-    stock: Listening
-
-
-@pytest.fixture(scope="module")
-def pair(start_receiver: StartReceiver) -> Pair:
-    return Pair(start_receiver(fast_lane="true"), start_receiver(fast_lane="false"))
 
 
 def talk(port: int, *messages: bytes) -> list[object]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import struct
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from node.receive.negotiation import Negotiations
 from tests.mr_slices import mr_slice
-from tests.node.receive.conftest import Listening, StartReceiver
 from tests.node.receive.raw_peer import (
     ASSOCIATE_AC,
     ASSOCIATE_RJ,
@@ -42,17 +39,6 @@ CONTEXTS = st.lists(
 ROLES = item(0x54, struct.pack(">H", len(MR)) + MR.encode() + b"\x01\x01")
 WINDOW = item(0x53, struct.pack(">HH", 5, 5))
 EXTENDED = item(0x56, struct.pack(">H", len(MR)) + MR.encode() + bytes(6))
-
-
-@dataclass(frozen=True)
-class Pair:
-    fast: Listening
-    stock: Listening
-
-
-@pytest.fixture(scope="module")
-def pair(start_receiver: StartReceiver) -> Pair:
-    return Pair(start_receiver(fast_lane="true"), start_receiver(fast_lane="false"))
 
 
 @given(contexts=CONTEXTS, items=st.lists(st.sampled_from([ROLES, WINDOW, EXTENDED]), unique=True).map(b"".join))
