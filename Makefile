@@ -13,7 +13,7 @@ demo: $(READY)
 test: $(READY) system-packages
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # Versions are pinned: what CI used is what everybody gets.
 $(READY): pyproject.toml constraints.txt

@@ -23,6 +23,12 @@ ROOT = Path(__file__).parents[1]
 _SYSTEM_FOLDERS = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole processes first: these tests are the longest, and a process that is left with one of them at the end works
+    alone while the other is idle."""
+    items.sort(key=lambda item: "system" not in item.path.parts)
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:
