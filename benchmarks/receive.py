@@ -18,6 +18,7 @@ them), so that receivers are compared and not that wait; ``--nagle`` leaves all 
 * ``pynetdicom``: as its own storescp does, the dataset decoded and saved, nothing durable
 * ``node``: our receiver as `quarterdose run` starts it: fsynced files, committed rows
 * ``stock``: the same with ``receiver.fast_lane = false``
+* ``unsynced``: the node where fsync and fdatasync do nothing (by a library, too): what durability costs
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ from tests.conftest import free_port, require, write_config
 from tests.mr_slices import mr_slice
 
 AE_TITLE = "QUARTERDOSE"
-CONTESTANTS = ("storescp", "orthanc", "pynetdicom", "stock", "node")
+CONTESTANTS = ("storescp", "orthanc", "pynetdicom", "stock", "node", "unsynced")
 _START_SECONDS = 30.0
 
 
@@ -133,9 +134,10 @@ def stock(folder: Path, port: int) -> list[str]:
 def running(name: str, folder: Path, environment: dict[str, str] | None = None) -> Iterator[tuple[int, int]]:
     """Start a contestant; gives its port and process id once it listens."""
     port = free_port()
-    command = {"storescp": storescp, "orthanc": orthanc, "pynetdicom": pynetdicom, "stock": stock, "node": node}[name](
-        folder, port
-    )
+    starts = {"storescp": storescp, "orthanc": orthanc, "pynetdicom": pynetdicom, "stock": stock, "node": node}
+    command = starts["node" if name == "unsynced" else name](folder, port)
+    if name == "unsynced":
+        environment = preloaded(_NO_SYNC, folder / "nosync.so", environment or dict(os.environ))
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
     end = time.monotonic() + _START_SECONDS
@@ -175,12 +177,17 @@ int accept(int fd, struct sockaddr *address, socklen_t *length) {
 """
 
 
-def without_nagle(folder: Path) -> dict[str, str]:
-    """The environment in which a program's connections send at once."""
-    library = folder / "nodelay.so"
+_NO_SYNC = """
+int fsync(int fd) { return 0; }
+int fdatasync(int fd) { return 0; }
+"""
+
+
+def preloaded(source: str, library: Path, environment: dict[str, str]) -> dict[str, str]:
+    """The environment in which a program finds the functions of ``source`` before the system's."""
     command = [require("cc"), "-shared", "-fPIC", "-x", "c", "-", "-o", str(library)]
-    subprocess.run(command, input=_NODELAY.encode(), check=True)
-    return {**os.environ, "LD_PRELOAD": str(library)}
+    subprocess.run(command, input=source.encode(), check=True)
+    return {**environment, "LD_PRELOAD": f"{environment.get('LD_PRELOAD', '')} {library}".strip()}
 
 
 def _listens(port: int) -> bool:
@@ -319,7 +326,9 @@ def main() -> None:
     chosen = parser.parse_args()
     space = Path(tempfile.mkdtemp(prefix="receive-", dir=chosen.folder))
     try:
-        environment = dict(os.environ) if chosen.nagle else without_nagle(space)
+        environment = dict(os.environ)
+        if not chosen.nagle:
+            environment = preloaded(_NODELAY, space / "nodelay.so", environment)
         if chosen.gigabyte:
             for name in chosen.only:
                 gigabyte(name, space)
