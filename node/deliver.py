@@ -33,6 +33,7 @@ from node.ledger import (
     open_deliveries,
 )
 from node.outbox import FolderSender
+from node.patience import is_out_of_resources
 from node.scu import Peer, StorageScu
 from node.sender import NotOfferedError, Outgoing, RefusedError, Sender, SendError, Whereabouts
 from node.settings import Destination, DicomWebDestination, DimseDestination, DimseSource, PeerSettings, Settings
@@ -59,7 +60,7 @@ class Deliverer:
         """Try to deliver what is still open for one destination.
 
         Returns "" when there is nothing left to do, GIVEN_UP when patience has ended (the study is FAILED then),
-        otherwise what went wrong this time or is waited for.
+        otherwise what went wrong this time or is waited for. Raises what says that disk or database take nothing.
         """
         destination = next((place for place in self._settings.destination if place.name == destination_name), None)
         # One attempt at a time for each place: two series of attempts, from before and after a retry, may both be due.
@@ -74,6 +75,13 @@ class Deliverer:
                 return self._not_yet(study_id, destination_name, number, str(waiting), "not confirmed by")
             except SendError as error:
                 return self._not_yet(study_id, destination_name, number, str(error), "not delivered to")
+            except Exception as error:
+                if is_out_of_resources(error):  # ours, not the destination's: waited for elsewhere
+                    raise
+                # The destination answers what nobody foresaw; it may have been mended when it is asked again.
+                log.exception("attempt %d to deliver study %d to %s failed", number, study_id, destination_name)
+                why = f"{type(error).__name__}, of which the log says more"
+                return self._not_yet(study_id, destination_name, number, why, "not delivered to")
             finish(self._settings, self._engine, study_id)
         return ""
 
