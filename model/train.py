@@ -145,7 +145,12 @@ def train(
 def _check(cohort: Cohort, settings: TrainingSettings, process: Process) -> None:
     if not cohort.subjects:
         raise TrainingError(f"{cohort.folder} has no subject to train on")
-    side = settings.crop or min(cohort.read(cohort.subjects[0]).brain.shape)
+    grid = cohort.read(cohort.subjects[0]).brain.shape
+    if settings.crop is not None and settings.crop > min(grid):
+        raise TrainingError(
+            f"a crop of {settings.crop} voxels is larger than these volumes, {' × '.join(map(str, grid))}"
+        )
+    side = settings.crop or min(grid)
     if settings.architecture is Architecture.BONE and settings.half_precision and side < SMALLEST_HALF_PRECISION_SIDE:
         raise TrainingError(
             f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: turn it off"
@@ -233,11 +238,15 @@ def _step(
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The checkpoint of a run: ``run``, ``step``, ``computed_in`` (the precision's name in torch) and the states
-    ``network``, ``optimiser`` and ``scaler``. Raises TrainingError if it is broken."""
+    ``network``, ``optimiser`` and ``scaler``. Raises TrainingError if it cannot be read or is broken."""
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if lacking := {"run", "step", "network", "optimiser"} - content.keys():
+            raise KeyError(*sorted(lacking))
     except FileNotFoundError:
         raise TrainingError(f"{path} does not exist: train first") from None
+    except OSError as error:  # the file may be whole
+        raise TrainingError(f"{path} cannot be read ({error})") from error
     except Exception as error:  # torch raises many kinds for a file that is not its own
         raise TrainingError(f"{path} is not a checkpoint ({error}); delete it to train from the start") from error
     return content

@@ -62,13 +62,30 @@ class TrainingSettings:
     checkpoint_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.crop is not None and self.crop % GRID_MULTIPLE:
-            raise ValueError(f"crop must be a multiple of {GRID_MULTIPLE}, not {self.crop}")
-        if self.epochs < 1 or self.batch < 1:
-            raise ValueError(f"epochs and batch must be at least 1, not {self.epochs} and {self.batch}")
+        for holds, what in self._bounds():
+            if not holds:
+                raise ValueError(what)
         for needed, why in self._needs():
             if needed not in self.roles:
                 raise ValueError(f"{why} needs {needed} among the inputs, which are {', '.join(self.roles)}")
+
+    def _bounds(self) -> list[tuple[bool, str]]:
+        """What must hold of each setting by itself, and what to say where it does not."""
+        crop, limit = self.crop, self.gradient_limit
+        tells_variance = self.architecture is Architecture.KLEESIEK
+        return [
+            (0 < len(self.roles) == len(set(self.roles)), f"roles must be inputs, each once, not {list(self.roles)}"),
+            (min(self.channels, self.epochs, self.batch) >= 1, "channels, epochs and batch must be at least 1, not "
+             f"{self.channels}, {self.epochs} and {self.batch}"),
+            (crop is None or (crop > 0 and crop % GRID_MULTIPLE == 0),
+             f"crop must be a multiple of {GRID_MULTIPLE}, not {crop}"),
+            (0 <= self.lesion_share <= 1, f"lesion_share must be between 0 and 1, not {self.lesion_share}"),
+            (self.learning_rate > 0, f"learning_rate must be above 0, not {self.learning_rate}"),
+            (limit is None or limit > 0, f"gradient_limit must be above 0, not {limit}"),
+            ((self.loss is Loss.LIKELIHOOD) == tells_variance, f"loss must be {Loss.LIKELIHOOD} for the network of "
+             f"{Architecture.KLEESIEK}, which alone tells a variance, and another for others: not {self.loss} for "
+             f"{self.architecture}"),
+        ]  # fmt: skip
 
     def _needs(self) -> list[tuple[Role, str]]:
         needs = []

@@ -66,12 +66,19 @@ def train(
         from model.finish import write_model
         from model.folds import Fold
         from model.processes import joined, started
+        from model.train import TrainingError
         from model.train import train as train_network
+        from model.training_settings import Architecture
         from model.watch import Watch
 
         process = started()
         settings = training_settings(role, channels, epochs, precision, seed, also)
+        if settings.architecture is not Architecture.BONE:  # before hours of training, not after
+            rival = settings.architecture
+            raise ValueError(f"the node does not run {rival}'s network: compare it by `validate --method {rival}`")
         fold = Fold(1, *_verified(cohort).split(hold_out or []))
+        if not fold.train.subjects:
+            raise TrainingError("every subject is held out: none is left to train on")
         if not process.leads:
             with joined(process):
                 train_network(fold.train, settings, out / "run", process=process)
@@ -257,10 +264,13 @@ def _plan(cohort: Path, runs: Path, folds: int, seed: int) -> Plan:
 
 
 def _verified(folder: Path) -> Cohort:
-    """The cohort, each array the one that its digest was made from: what is computed can then be traced to it."""
-    from model.cohort import Cohort
+    """The cohort, each array the one that its digest was made from: what is computed can then be traced to it. Raises
+    CohortError for another one, or an empty one."""
+    from model.cohort import Cohort, CohortError
 
     cohort = Cohort.open(folder)
+    if not cohort.subjects:
+        raise CohortError(f"{folder} has no subject: `quarterdose cohort add` brings some")
     cohort.verify()
     return cohort
 

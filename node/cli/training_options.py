@@ -42,6 +42,9 @@ def training_settings(
 
     if precision not in ("bf16", "fp16", "fp32"):
         raise ValueError(f"--precision is bf16, fp16 or fp32, not {precision}")
+    others = [role for role in roles if role not in FOUR]
+    if others:
+        raise ValueError(f"--role takes {', '.join(FOUR)}, not {', '.join(others)}")
     given = {
         "roles": [role for role in FOUR if role in roles], "channels": channels, "epochs": epochs, "seed": seed,
         "half_precision": precision != "fp32", "fp16": precision == "fp16",

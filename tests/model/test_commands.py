@@ -95,6 +95,22 @@ def test_a_cohort_whose_arrays_are_not_those_of_its_digest_is_not_trained_on(tmp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--role", "t1", "--role", "dwi"], "--role takes t1, flair, adc, low_dose, not dwi"),
+        (["--role", "t1", "--hold-out", "head_0", "--hold-out", "head_1"], "every subject is held out"),
+        (["--set", "architecture=gong", "--set", "loss=l1"], "`validate --method gong`"),
+    ],
+)
+def test_what_cannot_become_a_model_is_said_before_it_is_trained(tmp_path, options, complaint):
+    tiny_cohort(tmp_path / "cohort", 2)
+    said = CliRunner().invoke(app, ["train", str(tmp_path / "cohort"), "--out", str(tmp_path / "out"), *options])
+    assert said.exit_code == 1
+    assert complaint in str(said.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_papers_rows_need_all_its_inputs(tmp_path):
     tiny_cohort(tmp_path / "cohort", 2)
     said = CliRunner().invoke(

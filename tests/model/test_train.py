@@ -9,10 +9,12 @@ import torch
 import model.train
 from model.cohort import Cohort, write_subject
 from model.evaluate import evaluate
+from model.losses import Loss
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
 from model.train import CHECKPOINT, TrainingError, computed_in, new_network, train
-from model.training_settings import TrainingSettings
+from model.training_settings import Architecture, TrainingSettings
+from preprocessing.volume import Role
 
 from .tiny import ROLES, tiny_cohort, tiny_subject
 
@@ -158,6 +160,17 @@ def test_a_broken_checkpoint_says_what_to_do(cohort, tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(TrainingError, match="delete it"):
         train(cohort, SETTINGS, tmp_path)
+    for others in ({"state_dict": {}}, [1]):
+        torch.save(others, tmp_path / CHECKPOINT)
+        with pytest.raises(TrainingError, match="is not a checkpoint"):
+            train(cohort, SETTINGS, tmp_path)
+
+
+def test_a_checkpoint_that_cannot_be_read_just_now_is_not_to_be_deleted(cohort, tmp_path):
+    (tmp_path / CHECKPOINT).mkdir()
+    with pytest.raises(TrainingError, match="cannot be read") as raised:
+        train(cohort, SETTINGS, tmp_path)
+    assert "delete" not in str(raised.value)
 
 
 def test_an_empty_cohort_is_refused(cohort, tmp_path):
@@ -175,7 +188,19 @@ def test_half_precision_is_refused_where_its_gradients_are_wrong(cohort, tmp_pat
         train(cohort, replace(SETTINGS, half_precision=True), tmp_path)
 
 
-@pytest.mark.parametrize("settings", [{"crop": 40}, {"epochs": 0}, {"batch": 0}])
+def test_a_crop_larger_than_the_volumes_is_refused(cohort, tmp_path):
+    with pytest.raises(TrainingError, match="crop of 48 voxels is larger than these volumes, 32 × 32 × 32"):
+        train(cohort, replace(SETTINGS, crop=48), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"crop": 40}, {"crop": 0}, {"crop": -16}, {"epochs": 0}, {"batch": 0}, {"channels": 0}, {"roles": ()},
+        {"roles": (Role.T1, Role.T1)}, {"lesion_share": 1.5}, {"learning_rate": float("nan")}, {"gradient_limit": 0.0},
+        {"loss": Loss.LIKELIHOOD}, {"architecture": Architecture.KLEESIEK},
+    ],
+)  # fmt: skip
 def test_settings_that_cannot_work_are_refused(settings):
     with pytest.raises(ValueError, match="must be"):
         TrainingSettings(**settings)
