@@ -26,6 +26,6 @@ def claimed(folder: Path, *, wait: bool) -> Iterator[bool]:
             yield False
             return
         except OSError as error:
-            why = "its file system knows no locks (flock): keep the runs on another one"
+            why = "its file system knows no locks (flock): keep it on another one"
             raise OSError(error.errno, why, str(folder)) from error
         yield True

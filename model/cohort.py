@@ -96,15 +96,15 @@ class Cohort:
         index = folder / INDEX
         try:
             content = json.loads(index.read_text())
+            if content["format"] != FORMAT:
+                raise CohortError(f"{index} has format {content['format']!r}, expected {FORMAT}; build it again")
+            roles = tuple(Role(role) for role in content["roles"])
+            subjects = tuple(SubjectRecord(**record) for record in content["subjects"])
+            return cls(folder, roles, roles, subjects, float(content.get("voxel_mm", 1.0)))
         except FileNotFoundError:
             raise CohortError(f"{folder} is no cohort: it has no {INDEX}; write subjects to it first") from None
-        except json.JSONDecodeError as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise CohortError(f"{index} cannot be read ({error}); build the cohort again") from error
-        if content.get("format") != FORMAT:
-            raise CohortError(f"{index} has format {content.get('format')!r}, expected {FORMAT}; build it again")
-        roles = tuple(Role(role) for role in content["roles"])
-        subjects = tuple(SubjectRecord(**record) for record in content["subjects"])
-        return cls(folder, roles, roles, subjects, float(content.get("voxel_mm", 1.0)))
 
     @property
     def digest(self) -> str:
@@ -147,11 +147,15 @@ class Cohort:
             path = self.folder / record.name / f"{name}.npy"
             try:
                 arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError) as error:
                 raise CohortError(f"{path} cannot be read ({error}); write subject {record.name} again") from error
         if self.roles != self.stored_roles:
             arrays["input"] = arrays["input"][[self.stored_roles.index(role) for role in self.roles]]
-        scales = _read_scales(self.folder / record.name / SCALES)
+        path = self.folder / record.name / SCALES
+        try:
+            scales = _read_scales(path)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise CohortError(f"{path} cannot be read ({error}); write subject {record.name} again") from error
         return Subject(**arrays, scales=scales, quality=record.quality)
 
     def verify(self) -> None:
@@ -185,6 +189,8 @@ def write_subject(
         if cohort.voxel_mm != voxel_mm:
             raise CohortError(f"{folder} has voxels of {cohort.voxel_mm} mm, the subject {voxel_mm} mm")
         kept = tuple(record for record in cohort.subjects if record.name != name)
+        if kept and (grid := cohort.read(kept[0]).brain.shape) != subject.brain.shape:
+            raise CohortError(f"{folder} has volumes of {grid} voxels, the subject of {subject.brain.shape}")
     place = folder / name
     place.mkdir(parents=True, exist_ok=True)
     for array in ARRAYS:
@@ -209,9 +215,12 @@ def drop_subject(folder: Path, name: str) -> None:
 
 
 def left_out(folder: Path) -> tuple[LeftOut, ...]:
-    """Who is not in the cohort and why, by session."""
+    """Who is not in the cohort and why, by session. Raises CohortError for a list that cannot be read."""
     path = folder / LEFT_OUT
-    return tuple(LeftOut(**entry) for entry in json.loads(path.read_text())) if path.exists() else ()
+    try:
+        return tuple(LeftOut(**entry) for entry in json.loads(path.read_text())) if path.exists() else ()
+    except (ValueError, TypeError) as error:
+        raise CohortError(f"{path} cannot be read ({error}); delete it, then add the sessions again") from error
 
 
 def note_left_out(folder: Path, sessions: Collection[LeftOut]) -> None:

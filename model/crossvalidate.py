@@ -131,7 +131,8 @@ def _work_off(tasks: Sequence[_Task], told: Callable[[Happening], None]) -> None
 
 def judged_folder(run: Path, fold: Fold) -> Path:
     """Where the figures of a run's test subjects lie."""
-    return run / f"judged-{key_of(fold.train.whole.digest, str(fold.test.voxel_mm), code_digest(JUDGING))}"
+    parts = (fold.train.whole.digest, fold.test.whole.digest, str(fold.test.voxel_mm), code_digest(JUDGING))
+    return run / f"judged-{key_of(*parts)}"
 
 
 @cache
@@ -163,8 +164,12 @@ def _finish(task: _Task, told: Callable[[Happening], None]) -> None:
 
 
 def _is_there(plan: Plan, folder: Path, record: SubjectRecord) -> bool:
-    drawn = record.name not in plan.drawn or (folder / f"{record.name}.npy").exists()
-    return drawn and (folder / f"{record.name}.json").exists()
+    """Its figures, and the picture where one is drawn; a file that a power cut has emptied is made again."""
+    try:
+        Judgement.read(folder / f"{record.name}.json")
+    except (FileNotFoundError, ValueError):
+        return False
+    return record.name not in plan.drawn or (folder / f"{record.name}.npy").exists()
 
 
 def _describe(task: _Task, computed: tuple[str, ...]) -> None:

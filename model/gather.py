@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import label
 
+from model.claim import claimed
 from model.cohort import (
     INDEX,
     Cohort,
@@ -88,8 +89,23 @@ def gather(
 
     ``rejected``: session to reason. ``shrunk``: the factor of ``model.shrink``. Sessions that are there are kept, so
     an interrupted call can be repeated. ``told`` hears of each session as it is decided. Raises CohortError for a
-    cohort of other roles or another grid.
+    cohort of other roles or another grid, or one that another process adds to.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder, wait=False) as ours:
+        if not ours:
+            raise CohortError(f"another process is adding to {folder}: wait until it is done")
+        return _gather(folder, roles, sessions, rejected, shrunk, told)
+
+
+def _gather(
+    folder: Path,
+    roles: tuple[Role, ...],
+    sessions: Iterable[Session],
+    rejected: Mapping[str, str],
+    shrunk: int,
+    told: Callable[[Gathered], None],
+) -> tuple[Gathered, ...]:
     there = _there(folder, roles, float(shrunk))
     results: list[Gathered] = []
     ordered = sorted(sessions, key=lambda one: (one.patient, one.date, one.name))

@@ -41,5 +41,5 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", unknown)  # what some mounts of network file systems answer
-    with pytest.raises(OSError, match="keep the runs on another one"), claimed(tmp_path, wait=False):
+    with pytest.raises(OSError, match="keep it on another one"), claimed(tmp_path, wait=False):
         pass

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model.cohort import Cohort, CohortError, write_subject
+from model.cohort import Cohort, CohortError, left_out, write_subject
 from preprocessing.volume import Role
 
 from .tiny import ROLES, tiny_cohort, tiny_subject
@@ -62,6 +62,25 @@ def test_changed_or_missing_arrays_are_found(tmp_path):
         cohort.read(cohort.subjects[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("target.npy", b""), ("target.npy", b"\x93NUMPY"), ("brain.npy", None), ("scales.json", b"{"),
+     ("scales.json", b"[]"), ("scales.json", b'{"t1": {"a": 1}}')],
+)  # fmt: skip
+def test_a_broken_file_of_a_subject_is_named(tmp_path, name, content):
+    cohort = tiny_cohort(tmp_path, 1)
+    path = tmp_path / "subject_000" / name
+    path.write_bytes(path.read_bytes()[:-10] if content is None else content)
+    with pytest.raises(CohortError, match=rf"{name} cannot be read .*write subject subject_000 again"):
+        cohort.verify()
+
+
+def test_a_broken_list_of_who_was_left_out_is_named(tmp_path):
+    (tmp_path / "left_out.json").write_text("{")
+    with pytest.raises(CohortError, match=r"left_out\.json cannot be read"):
+        left_out(tmp_path)
+
+
 def test_pickled_arrays_are_not_read(tmp_path):
     cohort = tiny_cohort(tmp_path, 1)
     np.save(tmp_path / "subject_000" / "target.npy", np.array([{}]), allow_pickle=True)
@@ -69,10 +88,16 @@ def test_pickled_arrays_are_not_read(tmp_path):
         cohort.read(cohort.subjects[0])
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"format": 99}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None, b"{", b"[]", b"\xff\xfe", b'{"format": 99}', b'{"format": 1}', b'{"format": 1, "roles": ["t9"]}',
+        b'{"format": 1, "roles": ["t1"], "subjects": [{"x": 1}]}',
+    ],
+)  # fmt: skip
 def test_a_folder_that_is_no_cohort_is_refused(tmp_path, content):
     if content is not None:
-        (tmp_path / "cohort.json").write_text(content)
+        (tmp_path / "cohort.json").write_bytes(content)
     with pytest.raises(CohortError, match=r"cohort\.json"):
         Cohort.open(tmp_path)
 
@@ -97,6 +122,13 @@ def test_a_subject_that_does_not_fit_is_refused(tmp_path, change, complaint):
 def test_a_name_that_is_a_path_is_refused(tmp_path):
     with pytest.raises(CohortError, match="cannot name"):
         write_subject(tmp_path, "../elsewhere", "head", ROLES, tiny_subject(0))
+
+
+def test_a_subject_of_another_grid_does_not_join(tmp_path):
+    tiny_cohort(tmp_path, 1)
+    with pytest.raises(CohortError, match=r"has volumes of \(32, 32, 32\) voxels, the subject of \(48, 48, 48\)"):
+        write_subject(tmp_path, "other", "head", ROLES, tiny_subject(0, side=48))
+    write_subject(tmp_path, "subject_000", "head", ROLES, tiny_subject(0, side=48))  # the only one may change
 
 
 def test_a_subject_of_other_roles_does_not_join(tmp_path):

@@ -13,6 +13,7 @@ from matplotlib.image import imread
 from model import report
 from model.ablate import backward_elimination, every_subset, table_1
 from model.claim import claimed
+from model.cohort import Cohort, write_subject
 from model.contenders import Linear, Nothing, Trained, contenders
 from model.crossvalidate import Plan, judged_folder
 from model.folds import folds
@@ -23,7 +24,7 @@ from model.scale import draw_figure_4, figure_4_table, forecast, power_law, scal
 from model.training_settings import TrainingSettings, settings_from
 from preprocessing.volume import Role
 
-from .tiny import ROLES, tiny_cohort, validated
+from .tiny import ROLES, tiny_cohort, tiny_subject, validated
 
 SETTINGS = TrainingSettings(roles=ROLES, channels=2, epochs=1, crop=16, half_precision=False)
 
@@ -56,6 +57,26 @@ def test_a_study_that_was_killed_judges_only_who_is_missing(plan, monkeypatch):
     again = validated(plan, Nothing())
     assert (gone.read_text(), kept.stat().st_mtime_ns) == (content, moment)
     assert str(again.judgements) == str(result.judgements)
+
+
+def test_a_judgement_that_cannot_be_read_is_made_again(plan):
+    result = validated(plan, Nothing())
+    for content in ("", "{}"):
+        next(iter(judged_folder(result.runs[0], folds(plan.cohort, 2)[0]).glob("*.json"))).write_text(content)
+        assert str(validated(plan, Nothing()).judgements) == str(result.judgements)
+
+
+def test_a_test_subject_that_has_changed_is_judged_again(tmp_path):
+    cohort = tiny_cohort(tmp_path / "cohort", 4)
+    plan = Plan(cohort, tmp_path / "runs", folds=2)
+    before = validated(plan, Nothing())
+    changed = folds(cohort, 2)[0].test.subjects[0]
+    subject = replace(tiny_subject(int(changed.name[-3:])), target=tiny_subject(77).target)
+    write_subject(cohort.folder, changed.name, changed.anatomy, ROLES, subject)
+    after = validated(replace(plan, cohort=Cohort.open(cohort.folder)), Nothing())
+    assert after.runs[0] == before.runs[0]  # whom that network learned from is what it was
+    l2 = [{one.subject: one.grid.l2 for one in result.judgements} for result in (before, after)]
+    assert {name for name in l2[0] if l2[0][name] != l2[1][name]} == {changed.name}
 
 
 def test_what_another_process_is_at_is_left_for_last_and_finished_if_that_died(plan):

@@ -72,6 +72,16 @@ def test_a_cohort_of_other_inputs_or_voxels_is_refused(tmp_path):
         gather(tmp_path, ROLES, [], rejected={}, shrunk=2, told=lambda one: None)
 
 
+def test_two_at_once_are_refused(tmp_path):
+    def meanwhile():
+        with pytest.raises(CohortError, match="another process is adding to"):
+            add(tmp_path, [session("e1", "eve")])
+        return tiny_subject(1)
+
+    assert add(tmp_path, [session("d1", "dan", load=meanwhile)]) == {"d1": ""}
+    assert add(tmp_path, [session("e1", "eve")]) == {"e1": ""}
+
+
 def test_the_description_counts_lesions_and_millilitres(tmp_path):
     add(tmp_path, SESSIONS[:1])
     (subject,) = describe(tmp_path).subjects
