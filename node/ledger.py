@@ -141,7 +141,8 @@ def record_commitment(
 
 
 def finish(settings: Settings, engine: Engine, study_id: int) -> None:
-    """DELIVERED once nothing is open for any destination that is still configured and that the run is for."""
+    """DELIVERED once nothing is open for any destination that is still configured and that the run is for; FAILED where
+    no such destination is left and the result is nowhere."""
     with writing(engine) as session:
         study = session.get_one(Study, study_id)
         route = route_of(session, study)
@@ -149,9 +150,14 @@ def finish(settings: Settings, engine: Engine, study_id: int) -> None:
         still_open = {row.destination for row in session.scalars(open_deliveries(study))}
         if State(study.state) is not State.DELIVERING or still_open & wanted:
             return
-        why = f"the virtual series is at {'; '.join(_places(study))}"
-        if still_open:
-            why += f"; no longer wanted there and left out: {', '.join(sorted(still_open))}"
+        places, gone = _places(study), ", ".join(sorted(still_open))
+        if gone and not places:
+            remedy = f"put it back and `quarterdose studies retry {study.key}`, or `force` it to have it sent elsewhere"
+            move(session, study, Trigger.FAILED, f"no configured destination is left for it: {gone} is gone; {remedy}")
+            return
+        why = f"the virtual series is at {'; '.join(places)}"
+        if gone:
+            why += f"; left out, for neither the configuration nor its rule names it any more: {gone}"
         move(session, study, Trigger.DELIVERED, why)
 
 

@@ -72,7 +72,7 @@ class Retriever:
             return Outcome("cancelled")
         source = next((one for one in self._settings.source if one.name == pull.source), None)
         if source is None:
-            return self._end(pull_id, FAILED, f"[[source]] {pull.source} is not configured any more")
+            return self._end(pull_id, FAILED, unknown_source(pull))
         closed = seconds_until_open(source.hours, datetime.now().astimezone())
         if closed:
             return self._later(pull_id, number, f"{source.name} may not be asked at this hour", closed)
@@ -207,14 +207,26 @@ class Retriever:
 
     def _end(self, pull_id: int, state: str, why: str) -> Outcome:
         with writing(self._engine) as session:
-            pull = session.get_one(Pull, pull_id)
-            if pull.state != CANCELLED:
-                pull.state, pull.reason, pull.ended = state, why, now()
-            study = session.scalar(select(Study).where(Study.study_instance_uid == pull.study_instance_uid))
-            what = f"pull from {pull.source}: {state}"
-            session.add(Event(study_id=study.id if study else None, who=pull.asked_by, what=what, why=why))
-            log.info("pull %d from %s: %s: %s", pull_id, pull.source, state, why)
+            end(session, session.get_one(Pull, pull_id), state, why)
         return Outcome(why)
+
+
+def end(session: Session, pull: Pull, state: str, why: str) -> None:
+    """Write down that a pull is over, and why; one that was cancelled stays that."""
+    if pull.state != CANCELLED:
+        pull.state, pull.reason, pull.ended = state, why, now()
+    study = session.scalar(select(Study).where(Study.study_instance_uid == pull.study_instance_uid))
+    what = f"pull from {pull.source}: {state}"
+    session.add(Event(study_id=study.id if study else None, who=pull.asked_by, what=what, why=why))
+    log.info("pull %d from %s: %s: %s", pull.id, pull.source, state, why)
+
+
+def unknown_source(pull: Pull) -> str:
+    """Why nothing can be fetched from there, and what to do."""
+    return (
+        f"this node has no [[source]] {pull.source}; put it into the configuration and restart the node, then "
+        f"`quarterdose pull --study {pull.study_instance_uid}` again, or fetch it from another by --from"
+    )
 
 
 def taken_classes(settings: Settings) -> set[str]:

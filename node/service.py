@@ -21,6 +21,7 @@ from node.database import open_database, ready, writing
 from node.deliver import Deliverer
 from node.health import HealthCheck, HealthServer
 from node.receive import Receiver
+from node.removed import close_removed
 from node.settings import Settings
 from node.states import WORKING, Trigger, move
 from node.tables import Study
@@ -53,6 +54,7 @@ def run(settings: Settings) -> None:
     worker.start()
     health = HealthServer(settings, HealthCheck(settings, receiver, worker))
     health.start()
+    close_removed(settings, engine)
     durable.configure(settings, engine)
     register(Steps(settings, engine, worker, Deliverer(settings, engine, reports)))
     retrieve.register(retrieve.Retriever(settings, engine, receiver.store, associations))

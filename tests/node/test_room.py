@@ -61,3 +61,9 @@ def test_the_ledger_has_rows_for_the_places_of_the_route(room, engine):
         enter_in_ledger(room, session, study.id, made, ["1.dcm"], provenance)
         session.flush()
         assert list(session.scalars(select(Delivery.destination))) == ["a", "c"]
+        room.settings = room.settings.model_copy(update={"destination": (places[1],)})
+        assign(session, study, WITHOUT_RULES, "node")
+        enter_in_ledger(room, session, study.id, made, ["1.dcm"], provenance)
+        session.flush()
+        in_ledger = sorted(session.scalars(select(Delivery.destination)))
+        assert in_ledger == ["a", "b", "c"], "the same result goes where it has not been, once it is made again"
