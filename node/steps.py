@@ -131,28 +131,35 @@ def synthesise(room: Room, study_id: int) -> None:
 def shadow(room: Room, study_id: int) -> None:
     """What models that are only tried make of the study, held against what was sent; nothing of it is kept but that.
 
-    Raises StudyError, which concerns nobody but those who try the model.
+    Raises StudyError, which concerns nobody but those who try the models, when all were tried and one of them failed.
     """
     run = room.run(study_id)
     prepared = PreparedStudy.load(run.work.prepared)
     arrays, header = read_npz(run.work.synthesis)
     sent = arrays["virtual"].astype(np.float32)
+    failed = []
     for tried in shadow_models(room.models(), prepared.channels):
         if tried.digest == header["model_digest"]:
             continue
         begun = time.monotonic()
         try:
             result = _virtual(room.load(tried.folder), prepared, None)
-        except (WeightsError, CardError) as error:
-            raise StudyError(f"the shadow {tried.label}: {error}") from error
+        except (WeightsError, CardError, StudyError) as error:
+            failed.append(f"the shadow {tried.label}: {error}")
+            continue
         found = shadows.compare(result.virtual, sent, prepared.brain, time.monotonic() - begun)
         with writing(room.engine) as session:
             shadows.record(session, run.study(session), tried.digest, header["model_digest"], found)
+    if failed:
+        raise StudyError("; ".join(failed))
 
 
 def _virtual(model: Ensemble, prepared: PreparedStudy, progress: Callable[[int, int], None] | None) -> Synthesis:
     inputs = prepared.input[[prepared.channels.index(role) for role in model.roles]]
-    return synthesise_together(model, inputs, prepared.brain, progress)
+    try:
+        return synthesise_together(model, inputs, prepared.brain, progress)
+    except ValueError as error:
+        raise StudyError(f"{model.name} cannot synthesise it: {error}") from error
 
 
 def derive(room: Room, study_id: int) -> None:

@@ -43,15 +43,21 @@ class KnownModel:
         return f"{self.name} ({self.digest[:12]})"
 
 
+def shipped_models() -> list[KnownModel]:
+    """Those that came with the product, as if nobody had decided on any. Raises CardError or WeightsError."""
+    cards = [(ModelCard.read(folder), folder) for folder in model_folders()]
+    return [
+        KnownModel(card.weights_sha256, card.name, folder, roles_of(folder), Standing.SHIPPED) for card, folder in cards
+    ]
+
+
 def known_models(session: Session, data: DataFolder) -> list[KnownModel]:
     """Every model, shipped ones first. Raises CardError or WeightsError for one that cannot be read."""
     decided = {row.digest: row for row in session.scalars(select(ModelRow).order_by(ModelRow.id))}
     models = []
-    for folder in model_folders():
-        card = ModelCard.read(folder)
-        row = decided.pop(card.weights_sha256, None)
-        shipped = KnownModel(card.weights_sha256, card.name, folder, roles_of(folder), Standing.SHIPPED)
-        models.append(shipped if row is None else _decided(row, folder))
+    for shipped in shipped_models():
+        row = decided.pop(shipped.digest, None)
+        models.append(shipped if row is None else _decided(row, shipped.folder))
     return [*models, *(_decided(row, data.model(row.digest)) for row in decided.values())]
 
 
@@ -98,10 +104,12 @@ def decide(engine: Engine, data: DataFolder, which: str, standing: Standing, who
         raise CommandError("say why, with --because: it is recorded with the decision")
     with Session(engine) as session:
         models = known_models(session, data)
-    model = _taken_in(data, Path(which), models) if Path(which).is_dir() else find_model(models, which)
-    if standing is not Standing.PROMOTED:
-        _refuse_to_lose_the_last(models, model)
+    folder = Path(which) if Path(which).is_dir() else None
+    model = find_model(models, which) if folder is None else _model_in(folder, data, models)
+    _keep(data, model.digest, folder or model.folder)
     with writing(engine) as session:
+        if standing is not Standing.PROMOTED:
+            _refuse_to_lose_the_last(known_models(session, data), model)
         row = session.scalar(select(ModelRow).where(ModelRow.digest == model.digest))
         before = row.standing if row is not None else model.standing
         if row is None:
@@ -113,17 +121,21 @@ def decide(engine: Engine, data: DataFolder, which: str, standing: Standing, who
         return _decided(row, model.folder)
 
 
-def _taken_in(data: DataFolder, folder: Path, models: Collection[KnownModel]) -> KnownModel:
-    """The model of a folder, copied below the data folder unless it is known."""
+def _model_in(folder: Path, data: DataFolder, models: Collection[KnownModel]) -> KnownModel:
+    """The model of a folder: the known one of its digest, or a new one as it will be kept."""
     model = Model.load(folder, "cpu")  # all of it is read, and its digest held against its card
-    for known in models:
-        if known.digest == model.digest:
-            return known
-    kept = data.model(model.digest)
+    new = KnownModel(model.digest, model.card.name, data.model(model.digest), model.roles, Standing.SHADOW)
+    return next((known for known in models if known.digest == model.digest), new)
+
+
+def _keep(data: DataFolder, digest: str, folder: Path) -> None:
+    """Copy a model folder below the data folder: shipped ones too, for the next version may come with others."""
+    kept = data.model(digest)
+    if folder == kept:
+        return
     for name in (WEIGHTS, CARD, README):
         if (folder / name).is_file():
             write_durably((folder / name).read_bytes(), kept / name, data.incoming)
-    return KnownModel(model.digest, model.card.name, kept, model.roles, Standing.SHADOW)
 
 
 def _refuse_to_lose_the_last(models: Collection[KnownModel], model: KnownModel) -> None:

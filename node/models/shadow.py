@@ -35,7 +35,8 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Summary:
-    """Of one shadow over all its studies: medians, the lowest PSNR, and the key of the study that has it."""
+    """Of one shadow over all its studies, the last run of each that it was tried on: medians, the lowest PSNR, and the
+    key of the study that has it."""
 
     studies: int
     psnr: float
@@ -76,13 +77,14 @@ def summarise(session: Session, digest: str) -> Summary | None:
     """What is known of a shadow; None before its first study."""
     rows = session.execute(
         select(ShadowResult, Study.key).join(Study, Study.id == ShadowResult.study_id)
-        .where(ShadowResult.digest == digest).order_by(ShadowResult.id)
+        .where(ShadowResult.digest == digest).order_by(ShadowResult.run)
     ).all()  # fmt: skip
     if not rows:
         return None
-    decibels = [(math.inf if row.psnr is None else row.psnr, key) for row, key in rows]
+    latest = {key: row for row, key in rows}
+    decibels = [(math.inf if row.psnr is None else row.psnr, key) for key, row in latest.items()]
     lowest, farthest = min(decibels)
-    found = [row for row, _ in rows]
+    found = list(latest.values())
     return Summary(
         len(found), median(value for value, _ in decibels), median(row.ssim for row in found),
         median(row.difference for row in found), median(row.seconds for row in found), lowest, farthest,

@@ -13,6 +13,7 @@ from model.card import CardError
 from model.store import WEIGHTS, Model, WeightsError
 from node.errors import CommandError, StudyError
 from node.files import DataFolder
+from node.models import registry
 from node.models.registry import KnownModel, choose, decide, known_models
 from node.models.standing import Standing
 from node.room import Room
@@ -93,6 +94,40 @@ def test_every_decision_is_an_event_with_who_and_why(engine, to, tmp_path):
         ("shadow → shadow", "person anna", "as good on paper"),
         ("shadow → promoted", "person anna", "better on a hundred studies"),
     ]
+
+
+def test_a_shipped_model_that_somebody_decided_on_outlives_an_update_of_the_product(engine, data, to, monkeypatch):
+    shipped = in_use(engine, data, TWO)
+    to(Standing.PROMOTED, shipped.digest, "this very one")
+    monkeypatch.setattr(registry, "model_folders", tuple)  # the next version comes with others
+    promoted = in_use(engine, data, TWO)
+    assert (promoted.digest, promoted.standing) == (shipped.digest, Standing.PROMOTED)
+    assert Model.load(promoted.folder, "cpu").digest == shipped.digest
+
+
+def test_a_model_that_is_given_again_replaces_a_copy_that_was_damaged(data, to, tmp_path):
+    write_model(tmp_path / "mine")
+    kept = data.model(to(Standing.SHADOW, tmp_path / "mine").digest)
+    (kept / WEIGHTS).write_bytes(b"rotten")
+    to(Standing.PROMOTED, tmp_path / "mine")
+    assert Model.load(kept, "cpu").card.name == "tiny"
+
+
+def test_two_people_cannot_retire_the_last_two_models_at_once(engine, data, to, monkeypatch):
+    with Session(engine) as session:
+        shipped = known_models(session, data)
+    for known in shipped[:-2]:
+        to(Standing.RETIRED, known.digest)
+    found = registry.find_model
+
+    def meanwhile(models, which):
+        monkeypatch.setattr(registry, "find_model", found)
+        to(Standing.RETIRED, shipped[-2].digest)
+        return found(models, which)
+
+    monkeypatch.setattr(registry, "find_model", meanwhile)
+    with pytest.raises(CommandError, match="the only model in use"):
+        to(Standing.RETIRED, shipped[-1].digest)
 
 
 def test_what_is_refused(engine, data, to, tmp_path):

@@ -68,6 +68,12 @@ def test_the_summary_is_of_all_studies_and_names_the_farthest(engine):
     found = summarise_of(engine, "d")
     assert (found.studies, found.psnr, found.lowest_psnr, found.farthest_study) == (3, 40.0, 20.0, "b")
     assert found.seconds == 1.0
+    with Session(engine) as session, session.begin():  # another run of the farthest one: its result counts now
+        study = session.scalars(select(Study).where(Study.key == "b")).one()
+        study.run = 2
+        record(session, study, "d", "other", Comparison(41.0, 0.9, 0.01, 0.1, 1.0))
+    found = summarise_of(engine, "d")
+    assert (found.studies, found.psnr, found.lowest_psnr, found.farthest_study) == (3, 41.0, 40.0, "a")
 
 
 def summarise_of(engine, digest):
@@ -108,5 +114,9 @@ def test_the_step_compares_and_the_commands_tell(make_config, tmp_path):
     assert mine["standing"] == "shadow" and mine["shadow"]["studies"] == 1
 
     (data.model(tried.digest) / "weights.safetensors").write_bytes(b"rotten")
+    write_model(tmp_path / "second", roles=TWO, seed=1)
+    second = decide(engine, data, str(tmp_path / "second"), Standing.SHADOW, "person anna", "to see")
     with pytest.raises(StudyError, match="the shadow tiny"):
         steps.shadow(Room(settings, engine), study_id)
+    with Session(engine) as session:  # the one that can be tried was
+        assert second.digest in session.scalars(select(ShadowResult.digest)).all()
