@@ -8,7 +8,7 @@ import requests
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from node.dicomweb import WebPeer, status_of, text
+from node.dicomweb import WebPeer, WebServer, status_of, text
 from node.sender import NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
 _SLOWEST_BYTES_PER_SECOND = 100_000  # and the patience with silence on top: then an instance will not arrive
@@ -16,6 +16,10 @@ _SLOWEST_BYTES_PER_SECOND = 100_000  # and the patience with silence on top: the
 
 class StowSender(WebPeer):
     """``node.sender.Sender`` for a DICOMweb server."""
+
+    def __init__(self, server: WebServer) -> None:
+        super().__init__(server)
+        self._session.hooks["response"].append(_name_media_type_alone)
 
     def takes(self, sop_class_uid: str) -> bool:
         return True  # nothing is negotiated
@@ -28,7 +32,8 @@ class StowSender(WebPeer):
                 answer = self._client.store_instances([instance])
             failed, stored = _told(answer)
         except requests.HTTPError as error:
-            raise RefusedError(f"{self._url} answered {status_of(error)}") from error
+            why = f"{self._url} answered {status_of(error)}"
+            raise RefusedError(f"{why}{_reason_in(error.response, file.sop_instance_uid)}") from error
         except requests.RequestException as error:
             raise SendError(f"{self._url} cannot be reached: {self._trouble(error)}") from error
         except Exception as error:  # pydicom may raise anything of an answer that is none
@@ -57,6 +62,21 @@ class StowSender(WebPeer):
 
     def request_commitment(self, transaction_uid: str, files: Sequence[Outgoing]) -> None:
         raise NotOfferedError(f"{self._url} is reached by DICOMweb, which is asked by QIDO-RS instead")
+
+
+def _name_media_type_alone(answer: requests.Response, **_: object) -> None:
+    """dicomweb-client takes an answer to STOW-RS for an empty one where a parameter, charset say, follows its type."""
+    if "Content-Type" in answer.headers:
+        answer.headers["Content-Type"] = answer.headers["Content-Type"].partition(";")[0].strip().lower()
+
+
+def _reason_in(answer: requests.Response, sop_instance_uid: str) -> str:
+    """What an answer that is an error says of the instance: one that stored nothing is 409, and holds the reasons."""
+    try:
+        failed, _ = _told(Dataset.from_json(answer.json()))
+    except Exception:  # noqa: BLE001 - most are no DICOM, of whatever kind; their status has been told
+        return ""
+    return f": {failed[sop_instance_uid]}" if sop_instance_uid in failed else ""
 
 
 def _told(answer: Dataset) -> tuple[dict[str, str], set[str]]:

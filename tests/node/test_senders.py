@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from pydicom import dcmread
+from pydicom.datadict import keyword_for_tag
 
 from node.deliver import peer_of
 from node.dicomweb import WebServer
 from node.outbox import FolderSender
 from node.scu import StorageScu
-from node.sender import NotOfferedError, Outgoing, SendError, Whereabouts
+from node.sender import NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 from node.settings import DimseDestination, TlsSettings
 from node.stow import StowSender
 from simulator.orthanc import OrthancProcess
@@ -125,6 +128,83 @@ def test_an_answer_that_is_no_dicomweb_is_told(file, kind, body):
                 sender.store(file)
             with suppress(SendError):  # an empty list says that it is not there
                 assert not sender.has(HERE)
+
+
+@contextmanager
+def answered(status: int, kind: str, body: str) -> Iterator[StowSender]:
+    """The way to a server that takes whatever comes, and answers this."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with StowSender(WebServer(f"http://127.0.0.1:{server.server_port}", 5.0)) as sender:
+            yield sender
+        server.shutdown()
+
+
+def told_in_json(sequence: str, **reason: int) -> str:
+    item = {"00081155": {"vr": "UI", "Value": [VIRTUAL.SOPInstanceUID]}}
+    failure = {"00081197": {"vr": "US", "Value": [reason["reason"]]}} if reason else {}
+    return json.dumps({sequence: {"vr": "SQ", "Value": [item | failure]}})
+
+
+def told_in_xml(sequence: str) -> str:
+    def attribute(tag: str, vr: str, value: str) -> str:
+        name = keyword_for_tag(tag)
+        content = f'<Value number="1">{value}</Value>'
+        return f'<DicomAttribute tag="{tag}" vr="{vr}" keyword="{name}">{content}</DicomAttribute>'
+
+    item = attribute("00081155", "UI", VIRTUAL.SOPInstanceUID)
+    if sequence == FAILED:
+        item += attribute("00081197", "US", str(0xA700))
+    return (
+        '<NativeDicomModel xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM">'
+        f'<DicomAttribute tag="{sequence}" vr="SQ" keyword="{keyword_for_tag(sequence)}"><Item number="1">{item}</Item>'
+        "</DicomAttribute></NativeDicomModel>"
+    )
+
+
+FAILED, REFERENCED = "00081198", "00081199"
+STORED, NOT_STORED = told_in_json(REFERENCED), told_in_json(FAILED, reason=0xA700)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/dicom+json", "application/dicom+json; charset=utf-8", "Application/DICOM+JSON;charset=UTF-8",
+     "application/json; charset=utf-8"],
+)  # fmt: skip
+def test_an_answer_is_read_whatever_follows_its_media_type(file, kind):
+    with answered(200, kind, STORED) as sender:
+        sender.store(file)
+    for status in (200, 202, 409):
+        with answered(status, kind, NOT_STORED) as sender, pytest.raises(RefusedError, match="failure reason 0xA700"):
+            sender.store(file)
+
+
+@pytest.mark.parametrize("kind", ["application/dicom+xml", "application/dicom+xml; charset=utf-8"])
+def test_an_answer_in_xml_is_read_too(file, kind):
+    with answered(200, kind, told_in_xml(REFERENCED)) as sender:
+        sender.store(file)
+    refusal = pytest.raises(RefusedError, match="failure reason 0xA700")
+    with answered(202, kind, told_in_xml(FAILED)) as sender, refusal:
+        sender.store(file)
+
+
+@pytest.mark.parametrize("body", ["<title>Conflict</title>", "{}", "[]", NOT_STORED[:-9], STORED])
+def test_an_error_whose_body_says_nothing_of_the_instance_is_told_by_its_status(file, body):
+    refusal = pytest.raises(RefusedError, match="answered 409 Conflict")
+    with answered(409, "application/dicom+json", body) as sender, refusal:
+        sender.store(file)
 
 
 def test_a_folder_holds_the_very_bytes(file, tmp_path):
