@@ -10,13 +10,14 @@ import torch
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from model.card import CardError
+from model.card import CardError, ModelCard
 from model.ensemble import Ensemble
 from model.store import WeightsError
 from node.database import open_database
 from node.errors import StudyError
 from node.files import DataFolder, Work
 from node.inputs import of_run
+from node.models.cost import cost
 from node.models.registry import KnownModel, choose, known_models
 from node.models.standing import Standing
 from node.routing.decide import Route
@@ -90,6 +91,18 @@ class Room:
             if known.digest in digests and known.standing is Standing.RETIRED:
                 raise StudyError(f"the weights in {path} were retired ({known.why}){_remedy(route)}")
         return model
+
+    def cost(self, model: Ensemble, roles: tuple[Role, ...]) -> str:
+        """What it costs a study that has only ``roles``, answered by ``model``; empty where it has all."""
+        missing = [role for role in CHANNELS if role not in roles]
+        if not missing:
+            return ""
+        try:
+            fuller = ModelCard.read(choose(self.models(), CHANNELS).folder)
+            said = cost(model.members[0].card, fuller)
+        except (WeightsError, CardError) as error:  # no reason to do without a result
+            said = f"what that costs is not known: {error}"
+        return f"; without {', '.join(missing)}: {said}"
 
     def load(self, folder: Path) -> Ensemble:
         """The model of a folder, or those of its subfolders together, which stay loaded. Raises WeightsError or

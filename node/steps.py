@@ -36,7 +36,7 @@ from node.quality.verdict import Verdict, assess
 from node.results import enter_in_ledger, first_made, places_of, write_files
 from node.room import Room
 from node.settings import WorkSettings
-from node.tables import Study, now
+from node.tables import Event, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc
 from preprocessing.convert import ConversionError, ConvertedSeries, convert_series
 from preprocessing.native import native
@@ -117,9 +117,12 @@ def preparation_settings(work: WorkSettings) -> PreparationSettings:
 
 def synthesise(room: Room, study_id: int) -> None:
     """The network's input to the virtual full dose, with its uncertainty and who made it."""
-    work = room.work(study_id)
-    prepared = PreparedStudy.load(work.prepared)
+    run = room.run(study_id)
+    work, prepared = run.work, PreparedStudy.load(run.work.prepared)
     model = room.model_for(prepared.channels, room.route(study_id))
+    with writing(room.engine) as session:
+        chosen = f"{model.name} takes {', '.join(model.roles)}{room.cost(model, prepared.channels)}"
+        session.add(Event(study_id=run.study(session).id, who="node", what="model", why=chosen))
     result = _virtual(model, prepared, lambda done, of: room.progress(study_id, f"flip {done} of {of}", done / of))
     header = {
         "model_name": model.name, "model_digest": result.model_digest, "roles": list(result.roles),
