@@ -15,6 +15,7 @@ from node.database import writing
 from node.engine import FINISHED, RESUMABLE, WorkStarter, workflow_id
 from node.inputs import digest_inputs
 from node.ledger import open_deliveries
+from node.performed import performed
 from node.quality import records
 from node.routing.record import route_for, route_of
 from node.settings import Settings
@@ -128,7 +129,7 @@ def person() -> str:
 def _refuse_what_cannot_begin(session: Session, study: Study, settings: Settings) -> None:
     if State(study.state) in WORKING:
         raise TransitionError(f"study {study.key} is {study.state}: it is being worked on; cancel it first")
-    judge(session, study, settings)
+    judge(session, study, settings, performed(session, study, settings))
     if study.held:
         raise TransitionError(f"study {study.key} can not be processed: {'; '.join(study.held)}")
 

@@ -32,7 +32,7 @@ from node.files import DataFolder
 from node.header.instance import HeaderError, InstanceHeader, scan
 from node.inputs import changed_roles, freeze
 from node.inquire import Answer, Inquirer
-from node.performed import is_everything_here, performed
+from node.performed import Performed, is_everything_here, performed
 from node.receive.record import is_unread
 from node.roles.identify import SeriesFacts, identify
 from node.routing.decide import Route
@@ -121,16 +121,17 @@ class Collector:
     def _consider(self, session: Session, study: Study) -> None:
         if self._associations.is_open(study.key):
             return
+        told = performed(session, study, self._settings)
         if study.unjudged:
             study.unjudged = False
             was_held, lacked = bool(study.held), set(study.missing)
-            judge(session, study, self._settings)
+            judge(session, study, self._settings, told)
             if State(study.state) not in COLLECTING:
                 self._take_late(session, study, _news(session, study, was_held, lacked))
             elif (refusal := refused_outright(study, study_facts(study), self._settings.rule)) is not None:
                 move(session, study, Trigger.UNWANTED, turn_away(session, study, refusal))
         if State(study.state) in COLLECTING and not priors.keep_as_prior(session, study):
-            self._decide(session, study)
+            self._decide(session, study, told)
 
     def _take_late(self, session: Session, study: Study, news: str) -> None:
         """Something has come for a study that was complete. What changes nothing is noted; what does begins its
@@ -149,11 +150,11 @@ class Collector:
             log.warning("study %s: late instances while it was %s: %s", study.key, study.state, news)
             move(session, study, Trigger.LATE, f"late instances: {news}")
 
-    def _decide(self, session: Session, study: Study) -> None:
+    def _decide(self, session: Session, study: Study, told: Performed) -> None:
         completeness = self._settings.completeness
         quiet = (now() - study.last_received).total_seconds()
         said_so = completeness.on_association_close and self._associations.is_finished(study.key)
-        everything = is_everything_here(session, study, self._settings)
+        everything = is_everything_here(session, study, told)
         # Late instances have shown that a release was not the end: only quiet can tell from now on.
         settled = everything or (said_so and study.run == 0) or quiet >= completeness.quiet_seconds
         gave_up = quiet >= completeness.give_up_seconds
@@ -185,8 +186,8 @@ class Collector:
         return answer in (Answer.ASKED, Answer.MORE)
 
 
-def judge(session: Session, study: Study, settings: Settings) -> None:
-    """Give every series its role and write down what the study still lacks."""
+def judge(session: Session, study: Study, settings: Settings, told: Performed) -> None:
+    """Give every series its role and write down what the study still lacks; ``told``: what the modalities say."""
     for instance in _unread(session, study.id):  # those that came a moment ago
         instance.header = scan(settings.node.data / instance.path).to_json()
     facts = study_facts(study)
@@ -198,14 +199,13 @@ def judge(session: Session, study: Study, settings: Settings) -> None:
     _note_patient(session, study, facts)
     study.held = [*hold_reasons(facts), *unusable(decisions, facts)]
     completeness = settings.completeness
-    made = performed(session, study, settings)
     study.missing = [
         *different_names(facts), *missing_roles(decisions, facts, completeness.required),
-        *not_arrived(decisions, facts, completeness.required, made),
+        *not_arrived(decisions, facts, completeness.required, told.made),
     ]  # fmt: skip
     study.missing_optional = [
         *missing_roles(decisions, facts, completeness.optional),
-        *not_arrived(decisions, facts, completeness.optional, made),
+        *not_arrived(decisions, facts, completeness.optional, told.made),
     ]
 
 

@@ -63,7 +63,7 @@ def not_arrived(
     performed: Mapping[str, Collection[str]],
 ) -> tuple[str, ...]:
     """What the modality has made of the series of these roles and has not arrived; ``performed`` holds SOP Instance
-    UIDs by Series Instance UID (node.mpps). For "adc" the DWI series counts too.
+    UIDs by Series Instance UID (node.performed). For "adc" the DWI series counts too.
     """
     wanted = {*roles, Role.DWI} if Role.ADC in roles else {*roles}
     lacks: list[str] = []

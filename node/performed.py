@@ -5,6 +5,7 @@ that does not come with them, and on their being all.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -14,32 +15,35 @@ from node.settings import Settings
 from node.tables import Instance, ProcedureStep, Series, Study
 from node.ways import storage_classes
 
-Performed = Mapping[str, set[str]]
-"""SOP Instance UIDs by Series Instance UID."""
+
+@dataclass(frozen=True)
+class Performed:
+    """What was made of a study and this node takes, as SOP Instance UIDs by Series Instance UID, and whether the
+    modalities have ended what they did for it."""
+
+    made: Mapping[str, set[str]] = field(default_factory=dict)
+    has_ended: bool = False
 
 
 def performed(session: Session, study: Study, settings: Settings) -> Performed:
-    """What was made of the study and this node takes; nothing where nobody wants to hear it."""
+    """What the study's steps say; nothing where nobody wants to hear it."""
     if not settings.completeness.procedure_steps:
-        return {}
+        return Performed()
+    chosen = select(ProcedureStep).where(ProcedureStep.study_instance_uid == study.study_instance_uid)
+    steps = session.scalars(chosen).all()
     made: dict[str, set[str]] = {}
     takes = storage_classes(settings)
-    for step in _steps(session, study):
+    for step in steps:
         for series, instances in step.performed.items():
             taken = {uid for uid, sop_class in instances.items() if sop_class in takes}
             made.setdefault(series, set()).update(taken)
-    return made
+    return Performed(made, all(step.status in ENDED for step in steps))
 
 
-def is_everything_here(session: Session, study: Study, settings: Settings) -> bool:
+def is_everything_here(session: Session, study: Study, told: Performed) -> bool:
     """Whether the modalities have ended what they did for the study, and all that they made has arrived."""
-    made = {uid for instances in performed(session, study, settings).values() for uid in instances}
-    if not made or any(step.status not in ENDED for step in _steps(session, study)):
+    made = {uid for instances in told.made.values() for uid in instances}
+    if not made or not told.has_ended:
         return False
     arrived = select(Instance.sop_instance_uid).join(Series).where(Series.study_id == study.id)
     return not made.difference(session.scalars(arrived))
-
-
-def _steps(session: Session, study: Study) -> list[ProcedureStep]:
-    chosen = select(ProcedureStep).where(ProcedureStep.study_instance_uid == study.study_instance_uid)
-    return list(session.scalars(chosen))

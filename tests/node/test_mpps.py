@@ -10,7 +10,7 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import ModalityPerformedProcedureStep
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, event, select, text
 from sqlalchemy.orm import Session
 
 from node.collect import Collector
@@ -139,12 +139,13 @@ def test_two_steps_count_together_and_only_what_this_node_takes(modality, engine
     modality.begins(uid="1.2.3.4")
     modality.says(COMPLETED, t1(2), [other])
     with Session(engine) as session:
-        assert not is_everything_here(session, study_of(engine), settings), "the other has not ended"
+        study = study_of(engine)
+        assert not is_everything_here(session, study, performed(session, study, settings)), "the other has not ended"
     modality.says(DISCONTINUED, low_dose()[:5], uid="1.2.3.4")
     with Session(engine) as session:
-        found = performed(session, study_of(engine), settings)
-        assert is_everything_here(session, study_of(engine), settings)
-    assert sorted(len(instances) for instances in found.values()) == [0, 2, 5]
+        told = performed(session, study, settings)
+        assert is_everything_here(session, study, told)
+    assert sorted(len(instances) for instances in told.made.values()) == [0, 2, 5]
 
 
 # What the collector makes of it
@@ -184,6 +185,17 @@ def test_nothing_more_is_waited_for_once_all_is_there(collector, modality, engin
         ("procedure step IN PROGRESS", "0 instances of 0 series"),
         ("procedure step DISCONTINUED", "48 instances of 2 series; Patient refused to continue procedure"),
     ]
+
+
+def test_one_look_reads_the_steps_once(collector, modality, engine, tmp_path):
+    receive(engine, tmp_path, *t1(), *low_dose())
+    modality.begins()
+    modality.says(COMPLETED, t1(), low_dose())
+    asked: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda _1, _2, statement, *_: asked.append(statement))
+    collector.look()
+    assert study_of(engine).state == State.QUEUED
+    assert sum("FROM procedure_steps" in statement for statement in asked) == 1
 
 
 def test_a_step_that_made_nothing_ends_no_waiting(collector, modality, engine, tmp_path):
