@@ -93,16 +93,21 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         if not negotiations.keeps(asked):
             self._negotiate_first(pdu)
             return
-        known = negotiations.find(asked)
-        if known is None:
-            with negotiations.first():
-                known = negotiations.find(asked)
-                if known is None:
-                    self._negotiate_first(pdu)
-                    if self.is_established and self.requestor.user_identity is None:
-                        negotiations.remember(asked, Negotiated.by(self))
-                    return
-        self._negotiate_again(known)
+        known = negotiations.find(asked) or self._negotiate_as_first(pdu, asked)
+        if known is not None:
+            self._negotiate_again(known)
+
+    def _negotiate_as_first(self, pdu: Pdu, asked: bytes) -> Negotiated | None:
+        """Negotiate what has not been asked before, unless another association has done so while this one waited: then
+        return what that found."""
+        negotiations = self._lane.negotiations
+        with negotiations.first():
+            known = negotiations.find(asked)
+            if known is None:
+                self._negotiate_first(pdu)
+                if self.is_established and self.requestor.user_identity is None:
+                    negotiations.remember(asked, Negotiated.by(self))
+            return known
 
     def _negotiate_first(self, pdu: Pdu) -> None:
         self.dul.take(pdu)
