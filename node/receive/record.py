@@ -7,7 +7,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, select, update
@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 _REMEMBERED = 10_000
 
 
+def moment() -> str:
+    """Now, as SQLAlchemy writes it into SQLite. Later ones sort behind earlier ones."""
+    return now().strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
 @dataclass(frozen=True)
 class Arrival:
     """One instance whose bytes are on disk under ``path`` (relative to the data folder), waiting for its row."""
@@ -34,6 +39,7 @@ class Arrival:
     path: str
     size: int
     sender: str
+    received: str = field(default_factory=moment)
 
 
 @dataclass(frozen=True)
@@ -89,33 +95,45 @@ _LOCKED_MILLISECONDS = 10_000
 def record(connection: Connection, batch: Sequence[Arrival], places: dict[tuple[str, str], _Place]) -> None:
     """Write instances and what they change about their studies, within a transaction that holds the write lock.
 
-    The same bytes again change nothing; other bytes under the same SOP Instance UID become the current version.
-    ``places`` remembers the rows of series between calls.
+    The last word counts: other bytes under the same SOP Instance UID become the current version, whether they are new
+    or were that before. The current ones again change nothing, nor does an arrival that has its row already, which
+    comes out of the journal after a crash. ``places`` remembers the rows of series between calls.
     """
     driver = connection.connection.cursor()
-    rows: dict[tuple[int, str, str], list[Any]] = {}
+    rows: dict[tuple[int, str], list[Any]] = {}
     touched: dict[int, str] = {}
     for arrival in batch:
         place = places.get(_key(arrival)) or places.setdefault(_key(arrival), _place(connection, arrival))
-        uid = arrival.identity.sop_instance_uid
-        held = {digest for (digest,) in driver.execute(_VERSIONS, (place.series, uid))}
-        held |= {digest for series, other, digest in rows if (series, other) == (place.series, uid)}
+        instance = place.series, arrival.identity.sop_instance_uid
+        if instance in rows:  # twice in one batch: the second has to find the first
+            driver.executemany(_INSERT, list(rows.values()))
+            rows.clear()
+        held = {digest: version for digest, *version in driver.execute(_VERSIONS, instance)}
         if arrival.digest in held:
-            continue
-        if held:
-            _replace(connection, arrival, place, len(held) + 1, rows)
-        rows[place.series, uid, arrival.digest] = _row(arrival, place, len(held) + 1)
+            version, current, received = held[arrival.digest]
+            if current or arrival.received <= received:
+                continue
+            _replace(connection, arrival, place, f"as version {version}, which is current again")
+            driver.execute(_RESTORE, (arrival.received, arrival.sender, *instance, arrival.digest))
+        else:
+            if held:
+                _replace(connection, arrival, place, f"with other content; version {len(held) + 1}")
+            rows[instance] = _row(arrival, place, len(held) + 1)
         # Our own result, routed back by the PACS, is kept, but it says nothing new about the study.
         if not arrival.identity.ours:
             touched[place.study] = arrival.sender
     driver.executemany(_INSERT, list(rows.values()))
     for study_id, sender in touched.items():
-        [(state,)] = driver.execute(_TOUCH, (_moment(), study_id)).fetchall()
+        [(state,)] = driver.execute(_TOUCH, (moment(), study_id)).fetchall()
         if state == State.INCOMPLETE:
             _resume(connection, study_id, sender)
 
 
-_VERSIONS = "SELECT digest FROM instances WHERE series_id = ? AND sop_instance_uid = ?"
+_VERSIONS = "SELECT digest, version, current, received FROM instances WHERE series_id = ? AND sop_instance_uid = ?"
+_RESTORE = (
+    "UPDATE instances SET current = 1, received = ?, sender = ? "
+    "WHERE series_id = ? AND sop_instance_uid = ? AND digest = ?"
+)
 _COLUMNS = ("series_id", "sop_instance_uid", "version", "current", "digest", "path", "size", "sender", "received",
             "header")  # fmt: skip
 _INSERT = f"INSERT INTO instances ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608
@@ -162,11 +180,7 @@ def _row(arrival: Arrival, place: _Place, version: int) -> list[Any]:
     identity = arrival.identity
     header = json.dumps({"sop_class_uid": identity.sop_class_uid})
     return [place.series, identity.sop_instance_uid, version, 1, arrival.digest, arrival.path, arrival.size,
-            arrival.sender, _moment(), header]  # fmt: skip
-
-
-def _moment() -> str:
-    return now().strftime("%Y-%m-%d %H:%M:%S.%f")
+            arrival.sender, arrival.received, header]  # fmt: skip
 
 
 def is_unread() -> ColumnElement[bool]:
@@ -177,19 +191,14 @@ def is_unread() -> ColumnElement[bool]:
     )
 
 
-def _replace(
-    connection: Connection, arrival: Arrival, place: _Place, version: int, rows: dict[tuple[int, str, str], list[Any]]
-) -> None:
+def _replace(connection: Connection, arrival: Arrival, place: _Place, how: str) -> None:
     """Other bytes under a known SOP Instance UID: the versions before are no longer current."""
     uid = arrival.identity.sop_instance_uid
     connection.execute(
         update(Instance).where(Instance.series_id == place.series, Instance.sop_instance_uid == uid)
         .values(current=False)
     )  # fmt: skip
-    for (series, other, _), row in rows.items():
-        if (series, other) == (place.series, uid):
-            row[_COLUMNS.index("current")] = 0
-    why = f"SOP instance {uid} came again with other content; version {version}"
+    why = f"SOP instance {uid} came again {how}"
     log.warning("study %s: %s", safe_name(arrival.identity.study_instance_uid), why)
     connection.execute(
         insert(Event).values(study_id=place.study, at=now(), who=arrival.sender, what="new version", why=why)

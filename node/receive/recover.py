@@ -46,6 +46,7 @@ def recover(journal: Journal, ledger: Ledger, data: DataFolder) -> None:
     for arrival, record in intact(journal.left()):
         write_durably(record.head + record.content, data.root / arrival.path, data.incoming)
         arrivals.append(arrival)
+    arrivals.sort(key=lambda arrival: arrival.received)  # the journal's segments are in no order
     for start in range(0, len(arrivals), _ROWS_AT_ONCE):
         ledger.write(arrivals[start : start + _ROWS_AT_ONCE])
     if arrivals:

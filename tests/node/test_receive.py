@@ -90,6 +90,23 @@ def test_the_same_bytes_again_change_nothing_and_other_bytes_are_a_new_version(r
         assert "new version" in session.scalars(select(Event.what)).all()
 
 
+def test_the_last_word_of_the_sender_counts_though_it_was_said_before(receiver, settings, engine):
+    association = associate(settings)
+    first, second = mr_slice("t1", 1), mr_slice("t1", 1, PatientWeight=70)
+    for dataset in (first, second, first, first):
+        assert association.send_c_store(dataset).Status == 0x0000
+        assert receiver.store.settle(20)
+    association.release()
+    with Session(engine) as session:
+        rows = session.scalars(select(Instance).order_by(Instance.version)).all()
+        assert [(row.version, row.current) for row in rows] == [(1, True), (2, False)]
+        assert rows[0].received > rows[1].received
+        told = session.scalars(select(Event.why).where(Event.what == "new version")).all()
+        assert [why.partition("came again ")[2] for why in told] == [
+            "with other content; version 2", "as version 1, which is current again",
+        ]  # fmt: skip
+
+
 def test_a_compressed_instance_is_stored_as_received(receiver, settings, engine):
     association = associate(settings, "PACS", "QUARTERDOSE", JPEG2000Lossless)
     dataset = mr_slice("t1", 1)

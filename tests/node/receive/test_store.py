@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from node.files import DataFolder
 from node.receive import incoming as coming
+from node.receive.journal import Journal
 from node.receive.record import Arrival, Ledger
 from node.receive.store import OUT_OF_RESOURCES, SUCCESS, Store
 from node.settings import Settings
@@ -80,6 +81,46 @@ def test_what_has_its_row_already_is_not_recorded_twice(engine, data):
     assert len(list(before._journal.left())) == 1
     Store(engine, data, 0).close()  # as if the other had been killed
     assert [row.version for row in rows(engine)] == [1]
+
+
+def versions(engine: Engine) -> list[tuple[int, bool]]:
+    return [(row.version, row.current) for row in rows(engine)]
+
+
+ONE, OTHER = mr_slice("t1", 1), mr_slice("t1", 1, PatientWeight=70)
+
+
+@pytest.mark.parametrize(
+    ("sent", "stand"),
+    [([ONE, OTHER], [(1, False), (2, True)]), ([ONE, OTHER, ONE], [(1, True), (2, False)]),
+     ([ONE, OTHER, ONE, OTHER], [(1, False), (2, True)])],
+)  # fmt: skip
+@pytest.mark.parametrize("at_once", [True, False])
+def test_the_last_word_counts_and_what_a_crash_has_repeated_is_none(engine, data, sent, stand, at_once):
+    before = Store(engine, data, 0)
+    for one in sent:
+        assert keep(before, one) == SUCCESS
+        assert at_once or before.settle(20)
+    assert before.settle(20)
+    assert versions(engine) == stand
+    with Session(engine) as session:
+        events = len(session.scalars(select(Event)).all())
+    assert len(list(before._journal.left())) == len(sent)
+    Store(engine, data, 0).close()  # as if the other had been killed
+    assert versions(engine) == stand
+    with Session(engine) as session:
+        assert len(session.scalars(select(Event)).all()) == events
+
+
+def test_the_last_word_counts_though_only_the_journal_knows_of_it(engine, data, monkeypatch):
+    """In the order in which they came, whatever the order of the journal's segments."""
+    before = Store(engine, data, 0)
+    before.close()
+    assert [keep(before, one) for one in (ONE, OTHER, ONE)] == [SUCCESS] * 3
+    left = Journal.left
+    monkeypatch.setattr(Journal, "left", lambda journal: reversed(list(left(journal))))
+    Store(engine, data, 0).close()
+    assert versions(engine) == [(1, True), (2, False)]
 
 
 def test_an_orderly_end_leaves_an_empty_journal(engine, data):
