@@ -45,7 +45,7 @@ class ModelCard:
             return cls(**content, results=results, training=training, limits=limits)
         except FileNotFoundError:
             raise CardError(f"{path} is missing: copy the whole model folder, card included") from None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CardError(f"{path} is not a model card ({error}); copy the model folder again") from error
 
     def write(self, folder: Path) -> None:

@@ -88,6 +88,8 @@ class SynthesisNetwork(nn.Module):
         t1_channel: int | None = None,
     ) -> None:
         super().__init__()
+        if inputs < 1 or channels < 1:
+            raise ValueError(f"a network needs inputs and channels, not {inputs} and {channels}")
         if head is not Head.PAPER and (low_dose_channel is None or not 0 <= low_dose_channel < inputs):
             raise ValueError(f"the {head} head needs a low-dose channel among {inputs}, not {low_dose_channel}")
         if head is Head.DIFFERENCE and (t1_channel is None or not 0 <= t1_channel < inputs):

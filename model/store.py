@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from torch import Tensor
 
 from model.card import ModelCard
 from model.network import Head, SynthesisNetwork, network_for
@@ -66,10 +67,14 @@ def write_weights(
     folder: Path, network: SynthesisNetwork, roles: tuple[Role, ...], *, shared_scale: bool = False
 ) -> str:
     """Write ``weights.safetensors`` and return its digest. Weights are stored as float16, half the size: half a unit in
-    the eleventh bit is far below bf16's rounding at run time. Raises ValueError for a network of other inputs."""
+    the eleventh bit is far below bf16's rounding at run time. Raises ValueError for a network of other inputs, or whose
+    weights are not numbers that float16 holds."""
     if len(roles) != network.inputs:
         raise ValueError(f"the network has {network.inputs} inputs, {len(roles)} roles were given: {', '.join(roles)}")
     tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in network.state_dict().items()}
+    wrong = _not_finite(tensors)
+    if wrong:
+        raise ValueError(f"{wrong} holds what is no number, or none that float16 holds: the training has diverged")
     described = {"roles": list(roles), "channels": network.channels, "head": network.head}
     if shared_scale:
         described["shared_scale"] = True
@@ -87,9 +92,16 @@ def _read(path: Path) -> tuple[SynthesisNetwork, tuple[Role, ...], bool]:
         roles = tuple(Role(role) for role in described["roles"])
         network = network_for(roles, described["channels"], Head(described["head"]))
         network.load_state_dict(tensors)
+        if wrong := _not_finite(tensors):
+            raise ValueError(f"{wrong} is not finite")
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path} holds no weights of this network ({error}); copy the model folder again") from error
     return network, roles, bool(described.get("shared_scale", False))
+
+
+def _not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of a tensor that holds infinity or what is no number; empty without one."""
+    return next((name for name, tensor in tensors.items() if not tensor.isfinite().all()), "")
 
 
 def model_folders(where: Path = SHIPPED) -> tuple[Path, ...]:

@@ -57,7 +57,8 @@ def synthesise(
 ) -> Synthesis:
     """The virtual full dose of ``inputs`` (M, z, y, x) in [0, 1], channels in the order of ``model.roles``, inside
     ``brain`` (z, y, x). ``progress`` is told (flips done, 8) after each. ``full_precision``: the reference,
-    plain fp32 of the whole grid. Raises ValueError for an input that does not fit or is not finite."""
+    plain fp32 of the whole grid. Raises ValueError for an input that does not fit or is not finite, or an answer that
+    is not."""
     if inputs.ndim != 4 or inputs.shape[0] != len(model.roles) or brain.shape != inputs.shape[1:]:
         raise ValueError(
             f"expected inputs of ({len(model.roles)}, z, y, x) for {', '.join(model.roles)} and a brain of (z, y, x), "
@@ -71,6 +72,8 @@ def synthesise(
     only = None if full_precision else brain
     mean, deviation = average_flips(model.network, inputs, half_precision=half, brain=only, progress=progress)
     virtual, uncertainty = (np.where(brain, result, np.float32(0)) for result in (mean, deviation))
+    if not np.isfinite(virtual).all():
+        raise ValueError(f"the network's answer holds values that are not finite, computed on {model.device}")
     return Synthesis(virtual, uncertainty, model.digest, model.roles)
 
 

@@ -69,10 +69,12 @@ def test_a_missing_folder_or_file_is_named(tmp_path):
         Model.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"results": [{}]}'])
+@pytest.mark.parametrize(
+    "content", [b"{", b"{}", b"[]", b'{"results": [{}]}', b'{"results": [{"grid": [], "brain": []}]}', b"\xff\xfe"]
+)
 def test_a_broken_card_is_refused(tmp_path, content):
     write_model(tmp_path)
-    (tmp_path / CARD).write_text(content)
+    (tmp_path / CARD).write_bytes(content)
     with pytest.raises(CardError, match="copy the model folder again"):
         Model.load(tmp_path)
 
@@ -94,7 +96,7 @@ def _accept(folder):
     (folder / CARD).write_text(json.dumps(card))
 
 
-@pytest.mark.parametrize("breakage", ["truncated", "no metadata", "other network"])
+@pytest.mark.parametrize("breakage", ["truncated", "no metadata", "other network", "no inputs", "not a number"])
 def test_weights_of_something_else_are_refused(tmp_path, breakage):
     write_model(tmp_path)
     path = tmp_path / WEIGHTS
@@ -103,9 +105,12 @@ def test_weights_of_something_else_are_refused(tmp_path, breakage):
         path.write_bytes(path.read_bytes()[:1000])
     elif breakage == "no metadata":
         save_file(tensors, path)
+    elif breakage == "not a number":
+        tensors["last.bias"] += torch.nan
+        save_file(tensors, path, {"quarterdose": json.dumps({"roles": ROLES, "channels": 8, "head": "residual"})})
     else:
-        described = {"roles": ["t1", "low_dose"], "channels": 16, "head": "paper"}
-        save_file(tensors, path, {"quarterdose": json.dumps(described)})
+        roles = [] if breakage == "no inputs" else ROLES
+        save_file(tensors, path, {"quarterdose": json.dumps({"roles": roles, "channels": 16, "head": "paper"})})
     _accept(tmp_path)
     with pytest.raises(WeightsError, match="no weights of this network"):
         Model.load(tmp_path)
@@ -121,6 +126,15 @@ def test_the_model_that_uses_most_of_what_is_there_is_chosen(tmp_path):
         best_for({Role.T1}, tmp_path)
     with pytest.raises(WeightsError, match="it is empty"):
         best_for(ALL_ROLES, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("weight", [float("nan"), 1e6])
+def test_weights_that_float16_cannot_hold_are_not_written(tmp_path, weight):
+    network = SynthesisNetwork(2, 8)
+    torch.nn.init.constant_(network.last.weight, weight)
+    with pytest.raises(ValueError, match=r"last\.weight holds what is no number"):
+        write_weights(tmp_path, network, ROLES)
+    assert not (tmp_path / WEIGHTS).exists()
 
 
 def test_roles_that_do_not_fit_the_network_are_refused(tmp_path):

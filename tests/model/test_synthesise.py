@@ -84,3 +84,12 @@ def test_input_that_does_not_fit_is_refused(model, study):
             synthesise(model, *wrong)
     with pytest.raises(ValueError, match="not finite"):
         synthesise(model, np.full_like(inputs, np.nan), brain)
+
+
+def test_an_answer_that_is_no_image_is_not_returned(tmp_path, study):
+    inputs, brain = study
+    write_model(tmp_path)
+    broken = Model.load(tmp_path, "cpu")
+    broken.network.first.convolutions[0].bias[0] = torch.nan
+    with pytest.raises(ValueError, match="answer holds values that are not finite, computed on cpu"):
+        synthesise(broken, inputs, brain)
