@@ -151,6 +151,15 @@ def test_the_same_bytes_again_cause_nothing(look, engine):
         assert len(after.events) == len(before.events)
 
 
+def test_a_change_that_is_taken_back_leads_to_the_inputs_from_before(look, engine):
+    digests = []
+    for sent in ((*t1(), *low_dose()), t1(**LATER_T1), t1()):
+        digests.append(look(*sent).inputs_digest)
+        put(engine, State.DELIVERED)
+    assert study_of(engine).run == 3
+    assert digests[0] == digests[2] != digests[1]
+
+
 @pytest.mark.parametrize("settings", ["note"], indirect=True)
 @pytest.mark.parametrize("state", [State.DERIVING, State.DELIVERED])
 def test_late_instances_that_are_only_to_be_noted(look, engine, settings, starter, state):
