@@ -21,6 +21,7 @@ from node.collect import study_facts
 from node.database import open_database, ready
 from node.errors import CommandError
 from node.header.instance import HeaderError, InstanceHeader, scan
+from node.performed import performed
 from node.report import plain
 from node.roles.identify import identify
 from node.roles.series_facts import SeriesFacts
@@ -128,7 +129,7 @@ def _of_study(settings: Settings, name: str, moment: datetime) -> _Trial:
     with Session(engine) as session, session.no_autoflush:
         study = actions.find(session, name)
         try:
-            judge_study(session, study, settings)
+            judge_study(session, study, settings, performed(session, study, settings))
         except HeaderError as error:
             raise CommandError(f"study {study.key} cannot be judged: {error}") from error
         return _Trial.of(settings.rule, traits_of(study, study_facts(study), moment), last_decision(session, study))
