@@ -1,7 +1,7 @@
-"""Group commit: associations that store at the same time wait together for one fsynced transaction.
+"""Group commit: associations that store at the same time wait together for the same fsync.
 
-The first to come leads: it writes its own row at once. Those that come while it waits for the disk are written together
-in the next transaction, led by the first of them. A single association never waits for another.
+The first to come leads: it has its own item written at once. Those that come while it waits for the disk are written
+together next, led by the first of them. A single association never waits for another.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
-
-from sqlalchemy.exc import OperationalError
 
 Item = TypeVar("Item")
 
@@ -49,24 +47,16 @@ class GroupCommit(Generic[Item]):
     def _lead(self) -> None:
         with self._lock:
             batch, self._waiting = self._waiting, []
-        self._try(batch)
+        error: Exception | None = None
+        try:
+            self._write([ticket.item for ticket in batch])
+        except Exception as raised:  # noqa: BLE001 - raised again in each thread that waits for it
+            error = raised
         with self._lock:
             following = self._waiting[0] if self._waiting else None
             self._led = following is not None
         if following is not None:
             following.called.release()
         for ticket in batch:
-            ticket.done = True
+            ticket.done, ticket.error = True, error
             ticket.called.release()
-
-    def _try(self, batch: list[_Ticket[Item]]) -> None:
-        try:
-            self._write([ticket.item for ticket in batch])
-        except Exception as error:  # noqa: BLE001 - raised again in each thread that waits for it
-            # One that cannot be written must not cost the others. A locked or lost database is the same for all.
-            if len(batch) > 1 and not isinstance(error, OperationalError | OSError):
-                for ticket in batch:
-                    self._try([ticket])
-                return
-            for ticket in batch:
-                ticket.error = error
