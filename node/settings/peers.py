@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.roles.rules import Pattern
 from node.settings.processing import Kind
-from node.settings.values import AeTitle, DestinationName, File, Port, Retries, Seconds, Table
+from node.settings.values import AeTitle, File, Name, Port, Retries, Seconds, Table
 
 
 class TlsSettings(Table):
@@ -30,7 +30,7 @@ class DimseDestination(Table):
     """
 
     kind: Literal["dimse"]
-    name: DestinationName
+    name: Name
     ae_title: AeTitle
     host: str
     port: Port
@@ -52,7 +52,7 @@ class _DicomWeb(Table):
     stands in config.toml. Without ``tls`` an https url's certificate is checked against the system's authorities.
     """
 
-    name: DestinationName
+    name: Name
     url: str = Field(pattern=r"^https?://[^\s]+$")
     authorization_file: File
     tls: TlsSettings | None = None
@@ -95,7 +95,7 @@ class FolderDestination(Table):
     """[[destination]] of kind "folder": DICOM files below ``path``, written durably."""
 
     kind: Literal["folder"]
-    name: DestinationName
+    name: Name
     path: Path
 
 
@@ -133,7 +133,7 @@ class DimseSource(Table):
     C-GET over the association that we opened."""
 
     retrieve: Literal["c-move", "c-get"]
-    name: DestinationName
+    name: Name
     ae_title: AeTitle
     host: str
     port: Port

@@ -56,9 +56,13 @@ class Settings(Table):
         return self
 
     @property
-    def database_url(self) -> str:
+    def database_file(self) -> Path:
         """The one SQLite file that holds the node's tables and the durable engine's."""
-        return f"sqlite:///{self.node.data / 'node.sqlite'}"
+        return self.node.data / "node.sqlite"
+
+    @property
+    def database_url(self) -> str:
+        return f"sqlite:///{self.database_file}"
 
 
 def load_settings(path: Path) -> Settings:
@@ -72,12 +76,14 @@ def load_settings(path: Path) -> Settings:
         raise ConfigurationError(
             f"{path} does not exist; run in a folder that holds {DEFAULT_CONFIG}, or name the file with --config"
         ) from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror}); --config names the file itself") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not valid TOML: {error}") from error
     try:
         settings = Settings.model_validate(raw, context={"folder": path.parent})
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: " + "; ".join(_explain(line, raw) for line in error.errors())) from error
+        raise ConfigurationError(_all(path, error, raw)) from error
     node = settings.node.model_copy(update={"data": (path.parent / settings.node.data).resolve()})
     model = settings.model.model_copy(update={"folder": _beside(path, settings.model.folder)})
     rules = tuple(rule.model_copy(update={"model": _beside(path, rule.model)}) for rule in settings.rule)
@@ -99,9 +105,21 @@ def _key(places: tuple[str | int, ...], raw: object) -> str:
             key += f' "{name}"' if isinstance(name, str) else f".{place}"
             continue
         if isinstance(raw, dict):
-            raw = raw.get(place, raw)  # pydantic also names the kind of a destination, which is no key
+            if place not in raw and place in (raw.get("kind"), raw.get("retrieve")):
+                continue  # pydantic also names the kind of a destination or source, which is no key
+            raw = raw.get(place)
         key += f".{place}"
     return key.removeprefix(".") or "the file"
+
+
+def _all(path: Path, error: ValidationError, raw: object) -> str:
+    """Every mistake, each on its own line; of a table with mistakes in it nothing is told but these."""
+    places = [line["loc"] for line in error.errors()]
+    told = [
+        _explain(line, raw) for line in error.errors()
+        if not any(len(place) > len(line["loc"]) and place[: len(line["loc"])] == line["loc"] for place in places)
+    ]  # fmt: skip
+    return f"{path}: {told[0]}" if len(told) == 1 else "\n  ".join((f"{path}:", *told))
 
 
 def _explain(line: object, raw: object) -> str:

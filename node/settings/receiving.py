@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from node.settings.values import AeTitle, Caller, File, Port, Table
+from node.settings.values import AeTitle, Caller, File, Name, Port, Table
 
 
 class NodeSettings(Table):
@@ -17,7 +17,7 @@ class NodeSettings(Table):
 
     ae_title: AeTitle
     data: Path
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    name: Name
 
 
 class ReceiverTlsSettings(Table):

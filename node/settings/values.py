@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
-# DICOM PS3.5 section 6.2, VR AE: at most 16 characters, no backslash or control character, not all spaces.
-AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+
+def _written(pattern: str, what: str) -> AfterValidator:
+    """A text that has to be written in one way, which is told in words where it is not."""
+
+    def checked(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"should be {what}")
+        return text
+
+    return AfterValidator(checked)
+
+
+_AE_TITLE = "an AE title: 1 to 16 characters of ASCII, no backslash, no space at either end (DICOM PS3.5 section 6.2)"
+AeTitle = Annotated[str, _written(r"[!-\[\]-~](?:[ -\[\]-~]{0,14}[!-\[\]-~])?", _AE_TITLE)]
 # An AE title, or an AE title and the one address it may call from: "PACS@10.0.0.5", "PACS@fd00::5".
 Caller = Annotated[
-    str, StringConstraints(pattern=r"^[!-?A-\[\]-~](?:[ -?A-\[\]-~]{0,14}[!-?A-\[\]-~])?(?:@[0-9A-Za-z.:-]+)?$")
+    str,
+    _written(
+        r"[!-?A-\[\]-~](?:[ -?A-\[\]-~]{0,14}[!-?A-\[\]-~])?(?:@[0-9A-Za-z.:-]+)?",
+        f"{_AE_TITLE}, or one and the address that it may call from, as PACS@10.0.0.5",
+    ),
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
-DestinationName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+Name = Annotated[str, _written(r"[A-Za-z0-9_-]{1,32}", "1 to 32 letters, digits, - or _")]
 
 
 def _beside_the_configuration(path: str, info: ValidationInfo) -> str:

@@ -29,13 +29,14 @@ def test_the_shipped_configuration_runs_as_it_is_and_shows_every_key():
         ("port = 11112", "port = 70000", "receiver.port = 70000"),
         ("port = 11112", "prot = 11112", "receiver.prot is not a key"),
         ("port = 11112", "", "receiver.port is missing"),
-        ('ae_title = "QUARTERDOSE"', 'ae_title = "QUARTERDOSE_NODE_1"', "node.ae_title"),
+        ('ae_title = "QUARTERDOSE"', 'ae_title = "QUARTERDOSE_NODE_1"', "should be an AE title: 1 to 16 characters"),
+        ('name = "node-1"', 'name = "node 1"', "node.name = 'node 1': should be 1 to 32 letters"),
         ('required = ["t1", "flair", "adc", "low_dose"]', 'required = ["t2"]', "completeness.required.0 = 't2'"),
         ('required = ["t1", "flair", "adc", "low_dose"]', 'required = ["full_dose"]', "cannot be waited for"),
         ('kinds = ["enhanced_mr"]', 'kinds = ["jpeg"]', "derived.kinds.0 = 'jpeg'"),
         ("extra_sop_classes = []", 'extra_sop_classes = ["CT"]', "is not a SOP Class UID"),
         ("[node]", "[node", "is not valid TOML"),
-        ("port = 11113", "prot = 11113", 'destination "pacs".dimse.prot is not a key'),
+        ("port = 11113", "prot = 11113", 'destination "pacs".prot is not a key'),
         ("[[peer]]", '[[destination]]\nkind = "folder"\nname = "pacs"\npath = "x"\n[[peer]]', "the file: two dest"),
     ],
 )
@@ -47,6 +48,21 @@ def test_a_mistake_is_named_with_its_key_and_what_would_be_right(tmp_path, old, 
     with pytest.raises(ConfigurationError) as error:
         load_settings(path)
     assert said in str(error.value)
+
+
+def test_several_mistakes_are_a_line_each_and_what_follows_from_them_is_not_told(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text((ROOT / "config.toml").read_text().replace("port = 11113", "prot = 11113"))
+    with pytest.raises(ConfigurationError) as error:
+        load_settings(path)
+    assert [line.split(" is ")[0].strip() for line in str(error.value).splitlines()[1:]] == [
+        'source "pacs".port', 'source "pacs".prot', 'destination "pacs".port', 'destination "pacs".prot'
+    ]  # fmt: skip
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        load_settings(tmp_path)
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
