@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.resources
+import os
 import shutil
 import socket
 import ssl
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +16,11 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from node.database import current_revision, newest_revision, open_database
+from node.database import DatabaseError, current_revision, newest_revision, open_database, why_not_ready
 from node.deliver import peer_of
 from node.dicomweb import server_of
 from node.files import DataFolder
+from node.reach import why_not_listening
 from node.receive.tls import context_of_a_caller, server_context, valid_until
 from node.receive.users import Users
 from node.scu import Peer, echo
@@ -78,27 +82,49 @@ def check_receiver(settings: Settings) -> Finding:
 def _try(what: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(what, True, look())
-    except (ConfigurationError, OSError, RuntimeError, SendError, ValueError) as error:
+    except (ConfigurationError, DatabaseError, OSError, RuntimeError, SendError, ValueError) as error:
         return Finding(what, False, str(error))
 
 
 def _data_folder(settings: Settings) -> str:
+    """Nothing is made that is not there: it would belong to whoever checks, not to the user who runs the node."""
     folder = settings.node.data
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / "check"
-    probe.write_bytes(b"")
-    probe.unlink()
-    free = shutil.disk_usage(folder).free
+    there = next(above for above in (folder, *folder.parents) if above.exists())
+    remedy = "set node.data to a folder that the user who runs the node may write"
+    if not there.is_dir():
+        raise OSError(f"{there} is a file, not a folder: {remedy}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OSError(f"{there} cannot be written by this user: {remedy}, and check as that user")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(f"{there} cannot be written ({error.strerror}): {remedy}") from error
+    free = shutil.disk_usage(there).free
     if free < _ENOUGH_DISK_BYTES:
         raise OSError(f"{folder}: only {free / 1024**3:.1f} GiB free, 5 GiB wanted; make room or move node.data")
-    return f"{folder}: writable, {free / 1024**3:.0f} GiB free"
+    state = "writable" if there == folder else "made at the first start"
+    return f"{folder}: {state}, {free / 1024**3:.0f} GiB free"
 
 
 def _database(settings: Settings) -> str:
-    current, newest = current_revision(open_database(settings)), newest_revision()
-    if current not in (None, newest):
-        raise RuntimeError(f"revision {current}, this version needs {newest}: back up, then `quarterdose db upgrade`")
-    return "new, made at the first start" if current is None else f"revision {current}, the newest"
+    current = _revision(settings)
+    if current is None:
+        return "new, made at the first start"
+    if wrong := why_not_ready(current):
+        raise DatabaseError(wrong)
+    return f"revision {current}, the newest"
+
+
+def _revision(settings: Settings) -> str | None:
+    """Of the database, None when there is none yet. Raises DatabaseError or OSError when it cannot be used."""
+    try:
+        if not settings.database_file.exists():
+            return None
+    except PermissionError as error:
+        why = "cannot be seen by this user: check as the one who runs the node"
+        raise OSError(f"{settings.database_file} {why}") from error
+    return current_revision(open_database(settings))
 
 
 def _brain_weights() -> str:
@@ -119,8 +145,8 @@ def _synthesis_weights(settings: Settings, folder: str) -> str:
     try:
         if folder:
             path = Path(folder)
-        elif current_revision(engine := open_database(settings)) == newest_revision():
-            with Session(engine) as session:
+        elif _revision(settings) == newest_revision():
+            with Session(open_database(settings)) as session:
                 models = known_models(session, DataFolder(settings.node.data))
             path = choose(models, settings.completeness.required).folder
         else:  # no database yet: nobody has decided anything
@@ -145,12 +171,18 @@ def _receiver(settings: Settings) -> str:
         try:
             probe.bind((host, port))
             return f"{settings.node.ae_title}@{host}:{port} is free{secured}"
-        except OSError:
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise OSError(why_not_listening("receiver", host, port, error)) from error
             if tls is not None:
                 return f"{_shows_our_certificate(host, port, tls)}{secured}"
             known = settings.receiver.calling_ae_titles
             ours = known[0].partition("@")[0] if known else "CHECK"
-            return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
+            try:
+                return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
+            except SendError as answer:
+                taken = why_not_listening("receiver", host, port, error)
+                raise OSError(f"{taken} (asked as {ours}: {answer})") from answer
 
 
 def _shows_our_certificate(host: str, port: int, tls: ReceiverTlsSettings) -> str:

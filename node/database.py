@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Engine, ExceptionContext, create_engine, event, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from node.files import make_data_folder
 from node.settings import Settings
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -21,8 +22,11 @@ class DatabaseError(Exception):
 
 
 def open_database(settings: Settings) -> Engine:
-    """An engine on the node's database. Success of a commit means fsynced (synchronous=FULL)."""
-    settings.node.data.mkdir(parents=True, exist_ok=True)
+    """An engine on the node's database. Success of a commit means fsynced (synchronous=FULL).
+
+    Raises OSError with the remedy when there is no data folder and none can be made.
+    """
+    make_data_folder(settings.node.data)
     engine = create_engine(settings.database_url)
 
     @event.listens_for(engine, "connect")
@@ -62,11 +66,17 @@ def writing(engine: Engine) -> Iterator[Session]:
 
 
 def upgrade(engine: Engine) -> str:
-    """Bring the node's tables and the durable engine's to what this version needs; returns the revision of ours."""
+    """Bring the node's tables and the durable engine's to what this version needs; returns the revision of ours.
+
+    Raises DatabaseError for a database that cannot be used, or that a newer version has made.
+    """
     from alembic import command  # both are heavy, and of no use to who only reads and writes rows
     from alembic.config import Config
     from dbos import run_dbos_database_migrations
 
+    current = current_revision(engine)
+    if current is not None and current > newest_revision():
+        raise DatabaseError(_is_newer(current))
     run_dbos_database_migrations(engine.url.render_as_string(hide_password=False))
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
@@ -84,12 +94,45 @@ def newest_revision() -> str:
 
 
 def current_revision(engine: Engine) -> str | None:
-    """The revision of the database, None when it is empty."""
-    with engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
-        return revision
+    """The revision of the database, None when it is empty. Raises DatabaseError when it cannot be used at all."""
+    try:
+        with engine.connect() as connection:
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+            return revision
+    except DBAPIError as error:
+        raise DatabaseError(cannot_be_used(error, f"the database {engine.url.database}")) from error
+
+
+def cannot_be_used(error: DBAPIError, database: str = "the database") -> str:
+    """Why, and what to do, for a person."""
+    cause = str(error.orig)
+    if "locked" in cause:
+        return f"{database} is held by something else ({cause}): end that, or try again"
+    if "not a database" in cause or "malformed" in cause:
+        return f"{database} is damaged ({cause}): stop the node and put a backup in its place (docs/operating.md)"
+    return f"{database}: {cause}; run this as the user who runs the node, who may read and write there"
+
+
+def why_not_ready(current: str) -> str | None:
+    """What is wrong with a database of the revision ``current``, and the remedy; None where it is what this needs."""
+    newest = newest_revision()
+    if current > newest:
+        return _is_newer(current)
+    if current < newest:
+        return (
+            f"the database is at revision {current}, this version needs {newest}: "
+            "back up the data folder, then run `quarterdose db upgrade`"
+        )
+    return None
+
+
+def _is_newer(current: str) -> str:
+    return (
+        f"the database is at revision {current}, this version knows those up to {newest_revision()}: "
+        "install the newer version of Quarterdose again, or put back the backup from before its `db upgrade`"
+    )
 
 
 def ready(engine: Engine) -> None:
@@ -97,11 +140,8 @@ def ready(engine: Engine) -> None:
 
     Raises DatabaseError with the remedy.
     """
-    current, newest = current_revision(engine), newest_revision()
+    current = current_revision(engine)
     if current is None:
         upgrade(engine)
-    elif current != newest:
-        raise DatabaseError(
-            f"the database is at revision {current}, this version needs {newest}: "
-            "back up the data folder, then run `quarterdose db upgrade`"
-        )
+    elif wrong := why_not_ready(current):
+        raise DatabaseError(wrong)

@@ -11,6 +11,7 @@ from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, Enque
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from node.files import make_data_folder
 from node.routing.rules import Priority
 from node.settings import Settings
 from node.tables import Study
@@ -32,10 +33,18 @@ class AlreadyRunningError(Exception):
 
 
 def lock(settings: Settings) -> IO[str]:
-    """Hold the data folder for this process; two live ones under one executor id would run a step twice (note 2)."""
+    """Hold the data folder for this process; two live ones under one executor id would run a step twice (note 2).
+
+    Raises AlreadyRunningError, or OSError with the remedy.
+    """
     path: Path = settings.node.data / "node.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+")
+    make_data_folder(path.parent)
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise OSError(
+            f"{path} cannot be written ({error.strerror}): run the node as the user to whom the data folder belongs"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

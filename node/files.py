@@ -17,6 +17,17 @@ def safe_name(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
+def make_data_folder(folder: Path) -> None:
+    """Have the data folder. Raises OSError that names the key of the configuration and the remedy."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the data folder {folder} is not there and cannot be made ({error.strerror}): set node.data to a folder "
+            "that the user who runs the node may write"
+        ) from error
+
+
 @dataclass(frozen=True)
 class DataFolder:
     """The node's data folder: ``incoming/``, ``journal/``, ``quarantine/``, ``models/`` and one folder per study."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
+from node.reach import why_not_listening
 from node.receive import Receiver
 from node.settings import Settings
 from node.worker import Worker
@@ -137,8 +138,7 @@ class HealthServer:
         try:
             self._server = _Server(self._address, self._check)
         except OSError as error:
-            address = ":".join(map(str, self._address))
-            raise OSError(f"health.host and health.port, {address}: {error.strerror}") from error
+            raise OSError(why_not_listening("health", *self._address, error)) from error
         threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
         log.info("health probe at http://%s:%d/health", *self._address)
 

@@ -1,7 +1,8 @@
-"""Why a DICOM peer cannot be reached: pynetdicom keeps that to itself, so it is looked for again."""
+"""Why a DICOM peer cannot be reached: pynetdicom keeps that to itself, so it is looked for again; and why we cannot."""
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from contextlib import suppress
@@ -28,3 +29,17 @@ def why_not(host: str, port: int, tls: ssl.SSLContext | None) -> str:
         return "no answer in time; are host and port right, and does a firewall let us through?"
     except OSError as error:
         return f"{error.strerror or error}; is it running, and are host and port right?"
+
+
+def why_not_listening(key: str, host: str, port: int, error: OSError) -> str:
+    """Why nobody can listen at an address of the configuration (its table is ``key``), with a remedy."""
+    remedy = _REMEDIES.get(error.errno or 0, "are host and port right?")
+    return f"{key}.host and {key}.port, {host}:{port}: {error.strerror or error}; {remedy}"
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "another program, or another node, listens there: stop it or take another port",
+    errno.EADDRNOTAVAIL: "this machine has no such address, `ip address` lists those it has",
+    errno.EACCES: "a port below 1024 needs a capability, as deploy/README.md shows",
+    socket.EAI_NONAME: "write an IP address of this machine",
+}

@@ -20,6 +20,7 @@ from node.commit import Reports
 from node.database import open_database, ready, writing
 from node.deliver import Deliverer
 from node.health import HealthCheck, HealthServer
+from node.reach import why_not_listening
 from node.receive import Receiver
 from node.removed import close_removed
 from node.settings import Settings
@@ -49,7 +50,10 @@ def run(settings: Settings) -> None:
     reports = Reports(settings, engine)
     collector = Collector(settings, engine, starter, associations)
     receiver = Receiver(settings, engine, associations, on_closed=collector.wake, reports=reports)
-    receiver.start()  # before anything that runs on its own: a port that is taken ends the process here
+    try:
+        receiver.start()  # before anything that runs on its own: a port that is taken ends the process here
+    except OSError as error:
+        raise OSError(why_not_listening("receiver", settings.receiver.host, settings.receiver.port, error)) from error
     worker = Worker(settings)
     worker.start()
     health = HealthServer(settings, HealthCheck(settings, receiver, worker))

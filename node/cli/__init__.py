@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from sqlalchemy.exc import DBAPIError
 
 from node.actions import UnknownStudyError
 from node.cli import (
@@ -22,7 +24,7 @@ from node.cli import (
     studies,
     training,
 )
-from node.database import DatabaseError
+from node.database import DatabaseError, cannot_be_used
 from node.engine import AlreadyRunningError
 from node.errors import CommandError
 from node.sender import NotOfferedError, SendError
@@ -68,6 +70,12 @@ def main() -> None:
     """Entry point of the console script: errors that were foreseen are one line, not a traceback."""
     try:
         app()
+    except DBAPIError as error:
+        _end(cannot_be_used(error), _FAILED)
     except tuple(_EXIT_CODES) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)))
+        _end(str(error), next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)))
+
+
+def _end(why: str, code: int) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(why)}", highlight=False, soft_wrap=True)
+    sys.exit(code)

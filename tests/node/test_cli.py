@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -65,6 +66,10 @@ def test_every_command_has_help(command):
     assert "Usage" in run(*command, "--help")
 
 
+def test_help_shows_a_query_as_it_is_typed():
+    assert "StudyDescription=*HEAD*" in run("pull", "--help")
+
+
 def test_a_missing_configuration_is_a_usage_error_with_the_remedy(tmp_path):
     assert "--config" in run("studies", "list", "--config", tmp_path / "none.toml", code=2)
 
@@ -104,6 +109,30 @@ def test_an_old_database_is_refused_until_it_is_upgraded(config, study):
     assert "quarterdose db upgrade" in run("studies", "list", "--config", config, code=2)
 
 
+def test_a_database_of_a_newer_version_is_not_to_be_upgraded(config, study):
+    engine = open_database(load_settings(config))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9000'")
+    for command in (("studies", "list"), ("db", "upgrade")):
+        assert "install the newer version" in run(*command, "--config", config, code=2)
+
+
+def test_a_damaged_database_is_told_in_one_line_and_by_check(config):
+    data = load_settings(config).node.data
+    data.mkdir()
+    (data / "node.sqlite").write_bytes(b"not SQLite at all" * 100)
+    assert "is damaged" in run("studies", "list", "--config", config, code=2)
+    findings = {row["what"]: row for row in json.loads(run("check", "--json", "--config", config, code=1))}
+    assert "is damaged" in findings["database"]["found"]
+
+
+def test_a_port_that_is_taken_is_named(config):
+    receiver = load_settings(config).receiver
+    with socket.create_server((receiver.host, receiver.port)):
+        told = run("run", "--config", config, code=1)
+    assert f"receiver.port, 127.0.0.1:{receiver.port}: Address already in use; another program" in told
+
+
 def test_upgrade_makes_a_new_database(config):
     newest = f"revision {newest_revision()}"
     assert newest in run("db", "upgrade", "--config", config)
@@ -115,6 +144,7 @@ def test_check_names_what_is_wrong_and_echo_and_send_agree(config, tmp_path):
     findings = {row["what"]: row for row in json.loads(run("check", "--json", "--config", config, code=1))}
     assert not findings["destination pacs"]["ok"]
     assert findings["data folder"]["ok"]
+    assert not load_settings(config).node.data.exists(), "it would belong to whoever checks, not to the node's user"
     assert findings["brain extraction weights"]["ok"]
     assert findings["synthesis weights"]["ok"]
     assert "cannot be reached" in run("echo", "--to", "pacs", "--config", config, code=1)
