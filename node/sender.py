@@ -45,7 +45,9 @@ class Outgoing:
             return cls(
                 path, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID
             )  # fmt: skip
-        except (InvalidDicomError, AttributeError, OSError) as error:
+        except InvalidDicomError as error:
+            raise SendError(f"{path} is not a DICOM file (PS3.10): it has no file meta information") from error
+        except (AttributeError, OSError) as error:
             raise SendError(f"{path} is not a DICOM file that can be sent: {error}") from error
 
 

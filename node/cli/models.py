@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy.orm import Session
 
 from node.actions import person
@@ -40,14 +40,15 @@ def list_models(config: Config = DEFAULT, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("model", "digest", "takes", "standing", "since (UTC)", "who", "why", "studies tried on")
+    whole = Column("model, digest", overflow="fold", min_width=14)  # for commands ask for it
+    table = Table(whole, "takes", "standing", "since (UTC), by", "why", "tried on")
     for row in rows:
         colour = _COLOURS.get(Standing(row["standing"]), "cyan")
         tried = str(row["shadow"]["studies"]) if row["shadow"] else ""
-        cells = (row["who"], row["why"], tried)
+        named = f"{escape(row['name'])}\n[dim]{row['digest'][:12]}[/]"
+        cells = (f"{row['since']} {row['who']}", row["why"], tried)
         table.add_row(
-            escape(row["name"]), row["digest"][:12], ", ".join(row["roles"]), f"[{colour}]{row['standing']}[/]",
-            row["since"], *(escape(cell) for cell in cells),
+            named, ", ".join(row["roles"]), f"[{colour}]{row['standing']}[/]", *(escape(cell) for cell in cells)
         )  # fmt: skip
     Console().print(table)
 

@@ -41,7 +41,7 @@ def pull(
     study: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
     query: Annotated[
         list[str] | None,
-        typer.Option(help="A key to search by, StudyDate=20260101-20260131 or StudyDescription=*HEAD*; repeat it."),
+        typer.Option(help="A key to search by, StudyDate=20260101-20260131 or StudyDescription=\\*HEAD\\*; repeat it."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be fetched, and fetch nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until all of it is here or given up.")] = False,
@@ -112,7 +112,7 @@ def _source(settings: Settings, name: str) -> Source:
     for place in settings.source:
         if name in ("", place.name):
             return place
-    raise CommandError(f"no [[source]] is called {name!r} in the configuration (there: {names})")
+    raise typer.BadParameter(f"no [[source]] of the configuration is called {name!r} (those are: {names})")
 
 
 def _open(settings: Settings) -> Engine:

@@ -57,7 +57,7 @@ def list_rules(config: Config = DEFAULT, as_json: AsJson = False) -> None:
         print_json([rule.model_dump(mode="json", exclude_none=True) for rule in rules])
         return
     if not rules:
-        Console().print(f"{WITHOUT_RULES.because}: every study is {WITHOUT_RULES.follows}")
+        Console().print(escape(f"{WITHOUT_RULES.because}: every study is {WITHOUT_RULES.follows}"))
         return
     table = Table("", "rule", "when all of this holds", "the study is")
     for number, rule in enumerate(rules, 1):
@@ -127,7 +127,10 @@ def _of_study(settings: Settings, name: str, moment: datetime) -> _Trial:
     ready(engine)
     # Judged as the collector would, which may not have come to it yet; nothing of that is written.
     with Session(engine) as session, session.no_autoflush:
-        study = actions.find(session, name)
+        try:
+            study = actions.find(session, name)
+        except actions.UnknownStudyError as error:
+            raise actions.UnknownStudyError(f"there is no file or folder {name}, and {error}") from error
         try:
             judge_study(session, study, settings, performed(session, study, settings))
         except HeaderError as error:
