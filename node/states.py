@@ -5,6 +5,7 @@ Every move writes an event with its reason. ``python -m node.states`` prints doc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,8 @@ from enum import StrEnum
 from sqlalchemy.orm import Session
 
 from node.tables import Event, Study
+
+log = logging.getLogger(__name__)
 
 
 class State(StrEnum):
@@ -186,6 +189,7 @@ def move(session: Session, study: Study, on: Trigger, why: str, who: str = "node
     study.reason = why
     study.doing, study.progress = "", 0.0
     session.add(Event(study_id=study.id, who=who, what=f"{here} → {study.state}", why=why))
+    log.info("study %s: %s → %s: %s", study.key, here, study.state, why)
 
 
 _DOCUMENT = """\
