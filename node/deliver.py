@@ -68,21 +68,26 @@ class Deliverer:
             rows = self._open_rows(study_id, destination_name)
             if rows is None:
                 return ""  # cancelled meanwhile, or a replayed step
-            try:
-                if rows and destination is not None:
-                    self._deliver(study_id, destination, rows)
-            except WaitingError as waiting:
-                return self._not_yet(study_id, destination_name, number, str(waiting), "not confirmed by")
-            except SendError as error:
-                return self._not_yet(study_id, destination_name, number, str(error), "not delivered to")
-            except Exception as error:
-                if is_out_of_resources(error):  # ours, not the destination's: waited for elsewhere
-                    raise
-                # The destination answers what nobody foresaw; it may have been mended when it is asked again.
-                log.exception("attempt %d to deliver study %d to %s failed", number, study_id, destination_name)
-                why = f"{type(error).__name__}, of which the log says more"
-                return self._not_yet(study_id, destination_name, number, why, "not delivered to")
-            finish(self._settings, self._engine, study_id)
+            problem = self._try(study_id, destination, rows, number) if rows and destination is not None else ""
+            if not problem:
+                finish(self._settings, self._engine, study_id)
+            return problem
+
+    def _try(self, study_id: int, destination: Destination, rows: list[Delivery], number: int) -> str:
+        """As ``attempt``, of these rows; it leaves the study DELIVERING where all of them have got there."""
+        try:
+            self._deliver(study_id, destination, rows)
+        except WaitingError as waiting:
+            return self._not_yet(study_id, destination.name, number, str(waiting), "not confirmed by")
+        except SendError as error:
+            return self._not_yet(study_id, destination.name, number, str(error), "not delivered to")
+        except Exception as error:
+            if is_out_of_resources(error):  # ours, not the destination's: waited for elsewhere
+                raise
+            # The destination answers what nobody foresaw; it may have been mended when it is asked again.
+            log.exception("attempt %d to deliver study %d to %s failed", number, study_id, destination.name)
+            why = f"{type(error).__name__}, of which the log says more"
+            return self._not_yet(study_id, destination.name, number, why, "not delivered to")
         return ""
 
     def _open_rows(self, study_id: int, destination: str) -> list[Delivery] | None:

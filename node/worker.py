@@ -61,11 +61,7 @@ class Worker:
         with self._busy:
             pipe = self._connection()
             try:
-                pipe.send((step, study_id))
-                while not pipe.poll(_POLL_SECONDS):
-                    if cancelled():
-                        raise CancelledError(f"cancelled during {step}")
-                kind, text = pipe.recv()
+                kind, text = _ask(pipe, step, study_id, cancelled)
             except (EOFError, BrokenPipeError, ConnectionResetError) as error:
                 code = self._process.exitcode if self._process else None
                 self.stop()
@@ -94,6 +90,16 @@ class Worker:
             self._process.start()
             theirs.close()
         return self._pipe
+
+
+def _ask(pipe: Connection, step: str, study_id: int, cancelled: Callable[[], bool]) -> tuple[str, str]:
+    """Have the child do a step, and wait for its answer. Raises CancelledError, or what says that the child is gone."""
+    pipe.send((step, study_id))
+    while not pipe.poll(_POLL_SECONDS):
+        if cancelled():
+            raise CancelledError(f"cancelled during {step}")
+    kind, text = pipe.recv()
+    return kind, text
 
 
 def _serve(settings: Settings, pipe: Connection) -> None:

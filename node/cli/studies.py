@@ -155,22 +155,27 @@ def _print_study(report: dict[str, Any]) -> None:
     if report["quality"]:
         _print_quality(console, report["quality"])
     if report["derived"]:
-        derived = Table("kind", "series", "destination", "state", "attempts", "sent", "error", title="Virtual series")
-        for made in report["derived"]:
-            for row in made["deliveries"]:
-                cells = (row["destination"], row["state"], str(row["attempts"]), row["sent"], row["error"])
-                derived.add_row(made["kind"], f"…{made['series_instance_uid'][-4:]}", *(escape(cell) for cell in cells))
-        console.print(derived)
-        for made in report["derived"]:
-            if made["superseded_by"]:
-                console.print(f"[yellow]superseded:[/] {made['series_instance_uid']} of {made['made']}")
-                console.print(f"        by: {made['superseded_by']}")
+        _print_derived(console, report["derived"])
     for row in report["quarantined"]:
         console.print(f"[red]quarantined[/] {row['path']} from {escape(row['sender'])}: {escape(row['reason'])}")
     events = Table("when (UTC)", "who", "what", "why", title="Events", title_justify="left")
     for row in report["events"]:
         events.add_row(row["at"], escape(row["who"]), escape(row["what"]), escape(row["why"]))
     console.print(events)
+
+
+def _print_derived(console: Console, derived: list[dict[str, Any]]) -> None:
+    """How far each virtual series has come to each destination, and what stands for which instead."""
+    table = Table("kind", "series", "destination", "state", "attempts", "sent", "error", title="Virtual series")
+    for made in derived:
+        for row in made["deliveries"]:
+            cells = (row["destination"], row["state"], str(row["attempts"]), row["sent"], row["error"])
+            table.add_row(made["kind"], f"…{made['series_instance_uid'][-4:]}", *(escape(cell) for cell in cells))
+    console.print(table)
+    for made in derived:
+        if made["superseded_by"]:
+            console.print(f"[yellow]superseded:[/] {made['series_instance_uid']} of {made['made']}")
+            console.print(f"        by: {made['superseded_by']}")
 
 
 _VERDICTS = {Verdict.ACCEPT: "green", Verdict.WARN: "yellow", Verdict.REJECT: "red"}

@@ -138,11 +138,11 @@ def _first(source: SourceSeries, *keywords: str) -> Any | None:
 
 def _places(header: Dataset) -> Iterator[Dataset]:
     yield header
-    for keyword in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for groups in (header.get(keyword) or [])[:1]:
-            for element in groups:
-                if element.VR == "SQ" and not element.tag.is_private:
-                    yield from element.value[:1]
+    of_all, of_each = (header.get(f"{of}FunctionalGroupsSequence") or [] for of in ("Shared", "PerFrame"))
+    for groups in (*of_all[:1], *of_each[:1]):
+        for element in groups:
+            if element.VR == "SQ" and not element.tag.is_private:
+                yield from element.value[:1]
 
 
 def _standard_only(item: Dataset) -> Dataset:

@@ -188,15 +188,7 @@ def scan(source: Path | BinaryIO) -> InstanceHeader:
         with source.open("rb") as opened:
             return scan(opened)
     end = HeaderEnd(source)
-    try:
-        dataset = read_partial(source, stop_when=end, specific_tags=list(_WANTED))
-    except InvalidDicomError as error:
-        raise HeaderError("not a DICOM file: the DICM mark of PS3.10 is missing") from error
-    except zlib.error as error:
-        raise HeaderError(f"truncated or damaged: the deflated data set cannot be inflated ({error})") from error
-    # Damaged lengths and VRs surface in pydicom as whatever they break first.
-    except Exception as error:
-        raise HeaderError(f"cannot be parsed: {error or type(error).__name__}") from error
+    dataset = _read(source, end)
     syntax = str(dataset.file_meta.get("TransferSyntaxUID", ""))
     inflated = syntax == DeflatedExplicitVRLittleEndian
     _check_end(source, end, dataset, inflated)
@@ -248,6 +240,19 @@ def scan(source: Path | BinaryIO) -> InstanceHeader:
         ours=_has_our_mark(dataset),
         unreadable=tuple(elements.unreadable),
     )  # fmt: skip
+
+
+def _read(source: BinaryIO, end: HeaderEnd) -> FileDataset:
+    """The elements that are wanted. Raises HeaderError."""
+    try:
+        return read_partial(source, stop_when=end, specific_tags=list(_WANTED))
+    except InvalidDicomError as error:
+        raise HeaderError("not a DICOM file: the DICM mark of PS3.10 is missing") from error
+    except zlib.error as error:
+        raise HeaderError(f"truncated or damaged: the deflated data set cannot be inflated ({error})") from error
+    # Damaged lengths and VRs surface in pydicom as whatever they break first.
+    except Exception as error:
+        raise HeaderError(f"cannot be parsed: {error or type(error).__name__}") from error
 
 
 def _has_our_mark(dataset: FileDataset) -> bool:
