@@ -108,7 +108,9 @@ def _keys(accession: str, study: str, query: list[str]) -> Dataset:
 
 
 def _source(settings: Settings, name: str) -> Source:
-    names = ", ".join(place.name for place in settings.source) or "none"
+    if not settings.source:
+        raise CommandError("the configuration has no [[source]] to fetch from; docs/retrieving.md shows one")
+    names = ", ".join(place.name for place in settings.source)
     for place in settings.source:
         if name in ("", place.name):
             return place

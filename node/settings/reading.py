@@ -36,8 +36,8 @@ class Settings(Table):
     quality: QualityRules
     derived: DerivedSettings
     delivery: DeliverySettings
-    peer: tuple[PeerSettings, ...]
-    source: tuple[Annotated[Source, Field(discriminator="retrieve")], ...]
+    peer: tuple[PeerSettings, ...] = ()
+    source: tuple[Annotated[Source, Field(discriminator="retrieve")], ...] = ()
     retrieval: RetrievalSettings
     destination: tuple[Annotated[Destination, Field(discriminator="kind")], ...] = Field(min_length=1)
     rule: tuple[Rule, ...] = ()

@@ -60,6 +60,18 @@ def test_several_mistakes_are_a_line_each_and_what_follows_from_them_is_not_told
     ]  # fmt: skip
 
 
+def test_a_node_may_have_no_peer_no_source_and_no_rule(tmp_path):
+    path = tmp_path / "config.toml"
+    text = (ROOT / "config.toml").read_text()
+    for table, next_line in (("peer", "# Where `quarterdose pull` fetches"), ("source", "[retrieval]\n")):
+        before, _, after = text.partition(f"[[{table}]]\n")
+        text = before + next_line + after.partition(next_line)[2]
+    path.write_text(text)
+    settings = load_settings(path)
+    assert (settings.peer, settings.source, settings.rule) == ((), (), ())
+    assert settings.destination, "what comes between is still there"
+
+
 def test_a_folder_is_no_configuration(tmp_path):
     with pytest.raises(ConfigurationError, match="Is a directory"):
         load_settings(tmp_path)
