@@ -33,7 +33,7 @@ def study_lines(session: Session, state: State | None = None) -> list[dict[str, 
         select(Series.study_id, func.count(Instance.id)).join(Instance, Instance.series_id == Series.id)
         .where(Instance.current).group_by(Series.study_id)
     )  # fmt: skip
-    instances = dict(session.execute(counts).tuples().all())
+    instances = dict(session.execute(counts).all())
     return [_summary(study, instances.get(study.id, 0)) for study in session.scalars(query)]
 
 
