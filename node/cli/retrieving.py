@@ -11,7 +11,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -147,12 +147,17 @@ def _pulls(engine: Engine, only: list[int] | None) -> list[dict[str, Any]]:
         ]  # fmt: skip
 
 
+def _whole_uid() -> Column:
+    """However narrow the terminal: `--study` asks for all of it."""
+    return Column("study", overflow="fold")
+
+
 def _show_pulls(engine: Engine, only: list[int] | None, as_json: bool) -> None:
     rows = _pulls(engine, only)
     if as_json:
         print_json(rows)
         return
-    table = Table("number", "from", "study", "state", "arrived", "attempts", "why")
+    table = Table("number", "from", _whole_uid(), "state", "arrived", "attempts", "why")
     for row in rows:
         colour = _COLOURS.get(row["state"], "cyan")
         table.add_row(
@@ -166,7 +171,7 @@ def _show_found(found: Sequence[StudyFound], as_json: bool) -> None:
     if as_json:
         print_json([vars(one) for one in found])
         return
-    table = Table("study", "date", "accession", "modalities", "description")
+    table = Table(_whole_uid(), "date", "accession", "modalities", "description")
     for one in found:
         table.add_row(
             one.study_instance_uid, one.study_date, escape(one.accession_number), " ".join(one.modalities),
