@@ -12,7 +12,7 @@ from model.evaluate import evaluate
 from model.losses import Loss
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
-from model.train import CHECKPOINT, TrainingError, computed_in, new_network, train
+from model.train import CHECKPOINT, TrainingError, computed_in, new_network, read_checkpoint, train
 from model.training_settings import Architecture, TrainingSettings
 from preprocessing.volume import Role
 
@@ -70,6 +70,35 @@ def test_fp16_scales_its_loss_and_resumes_with_the_scale(tmp_path):
     for name, expected in whole.state_dict().items():
         assert torch.equal(expected, resumed.state_dict()[name]), name
     assert not torch.equal(whole.last.weight, first.last.weight)
+
+
+@pytest.mark.parametrize("changed", [{"crop": 16}, {"half_precision": True, "fp16": True}])
+def test_the_fused_optimiser_of_a_gpu_resumes_to_the_same_numbers_and_takes_up_runs_without(
+    tmp_path, monkeypatch, changed
+):
+    write_subject(tmp_path / "cohort", "one", "head", ROLES, tiny_subject(1, side=48))
+    cohort = Cohort.open(tmp_path / "cohort")
+    settings = replace(SETTINGS, channels=2, epochs=2, gradient_limit=1e-3, **changed)
+
+    def kill(progress):
+        if progress.step == 1:
+            raise KilledError
+
+    def resumed(out):
+        train(cohort, settings, out)
+        return read_checkpoint(out / CHECKPOINT)
+
+    with pytest.raises(KilledError):
+        train(cohort, settings, tmp_path / "began without", kill)
+    without = resumed(tmp_path / "without")["network"]
+    monkeypatch.setattr(model.train, "_fused", lambda device: True)  # which a processor can, too
+    with pytest.raises(KilledError):
+        train(cohort, settings, tmp_path / "killed", kill)
+    whole, again, taken_up = (resumed(tmp_path / name) for name in ("whole", "killed", "began without"))
+    for name, expected in whole["network"].items():
+        assert torch.equal(expected, again["network"][name]), name
+        torch.testing.assert_close(taken_up["network"][name], without[name], atol=1e-5, rtol=1e-3)
+    assert [one["optimiser"]["param_groups"][0]["fused"] for one in (whole, again, taken_up)] == [True] * 3
 
 
 def test_where_half_precision_is_wrong_the_numbers_are_those_of_fp32(tmp_path, monkeypatch):
