@@ -18,9 +18,9 @@ from .tiny import ROLES
 ALL_ROLES = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
 
 
-def write_model(folder, roles=ROLES, seed=0):
+def write_model(folder, roles=ROLES, seed=0, channels=8):
     torch.manual_seed(seed)
-    network = SynthesisNetwork(len(roles), 8, Head.RESIDUAL, roles.index(Role.LOW_DOSE))
+    network = SynthesisNetwork(len(roles), channels, Head.RESIDUAL, roles.index(Role.LOW_DOSE))
     digest = write_weights(folder, network, roles)
     summary = Summary(0.001, 0.0002)
     figures = Figures(summary, Summary(None, None), Summary(34.5, 1.5), Summary(0.94, 0.01))
