@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from pynetdicom import AE, AllStoragePresentationContexts, evt
-from pynetdicom.dsutils import encode
-from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -23,7 +15,7 @@ from node.settings import Settings
 from node.states import State
 from node.tables import Delivery, Event, Study
 from simulator.archive.faults import Faults
-from tests.node.delivering import ledger, state, to_deliver
+from tests.node.delivering import NO_UID, finding, ledger, state, storing, to_deliver
 
 
 @pytest.fixture
@@ -129,23 +121,11 @@ def test_a_peer_that_cannot_be_asked_gets_a_doubtful_instance_again(deliverer, s
     assert [row[0] for row in ledger(engine)] == [SENT] * 3
 
 
-@contextmanager
-def storing(port: int, status: int) -> Iterator[None]:
-    """A Storage SCP, and nothing else, that answers every instance with ``status``."""
-    ae = AE("PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, lambda _: status)])
-    try:
-        yield
-    finally:
-        server.shutdown()
-
-
 def test_an_answer_that_nobody_foresaw_is_told_and_tried_again_until_patience_ends(
     deliverer, settings, engine, study, caplog
 ):
     port = settings.destination[0].port
-    with finding(port, b"\x08\x00\x18\x00US\x03\x00abc"):  # a SOP Instance UID of one and a half numbers
+    with finding(port, NO_UID):
         assert "BytesLengthException" in deliverer.attempt(study, "pacs", 1)
         assert state(engine) == State.DELIVERING
         with Session(engine) as session:
@@ -158,38 +138,11 @@ def test_an_answer_that_nobody_foresaw_is_told_and_tried_again_until_patience_en
 
 
 def test_once_it_answers_in_order_all_is_delivered(deliverer, settings, engine, study):
-    with finding(settings.destination[0].port, b"\x08\x00\x18\x00US\x03\x00abc"):
+    with finding(settings.destination[0].port, NO_UID):
         deliverer.attempt(study, "pacs", 1)
     with storing(settings.destination[0].port, 0x0000):
         assert deliverer.attempt(study, "pacs", 2) == ""
     assert state(engine) == State.DELIVERED
-
-
-@contextmanager
-def finding(port: int, identifier: bytes) -> Iterator[None]:
-    """An SCP that stores everything and finds, whatever it is asked for, these bytes."""
-
-    def find(event: evt.Event) -> Iterator[None]:
-        answer = Dataset()
-        answer.AffectedSOPClassUID = StudyRootQueryRetrieveInformationModelFind
-        answer.CommandField, answer.CommandDataSetType, answer.Status = 0x8020, 0x0001, 0xFF00
-        answer.MessageIDBeingRespondedTo = event.request.MessageID
-        command = encode(answer, True, True)
-        command = struct.pack("<HHII", 0, 0, 4, len(command)) + command
-        message, context = P_DATA(), event.context.context_id
-        message.presentation_data_value_list = [[context, b"\x03" + command], [context, b"\x02" + identifier]]
-        event.assoc.dul.send_pdu(message)
-        yield from ()
-
-    ae = AE("PACS")
-    ae.supported_contexts = AllStoragePresentationContexts
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind, ExplicitVRLittleEndian)
-    handlers = [(evt.EVT_C_STORE, lambda _: 0x0000), (evt.EVT_C_FIND, find)]
-    server = ae.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers)
-    try:
-        yield
-    finally:
-        server.shutdown()
 
 
 def test_nothing_is_sent_of_a_study_that_was_cancelled(deliverer, settings, engine, study, archive):

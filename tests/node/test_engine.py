@@ -25,10 +25,11 @@ from node.routing.decide import Route
 from node.routing.rules import Priority
 from node.settings import Settings, load_settings
 from node.states import State, Trigger, move
-from node.tables import Delivery, DerivedSeriesRow, Study
+from node.tables import Delivery, DerivedSeriesRow, Event, Study
 from node.worker import Worker
 from node.workflow import Steps, register
 from tests.conftest import ConfigMaker
+from tests.node.delivering import NO_UID, finding, storing, to_deliver
 from tests.waiting import eventually
 
 SHARE = '[[destination]]\nkind = "folder"\nname = "share"\npath = "{0}"\n'
@@ -72,11 +73,13 @@ class Noted(Steps):
 
 
 @pytest.fixture
-def settings(make_config: ConfigMaker, tmp_path: Path) -> Settings:
+def settings(make_config: ConfigMaker, tmp_path: Path, request: pytest.FixtureRequest) -> Settings:
+    """With a folder as destination or, on demand, with the shipped configuration's PACS."""
     path = make_config(delivery__first_retry_seconds=0.2, delivery__longest_retry_seconds=0.2)
-    text = path.read_text()
-    start, end = text.index("[[destination]]"), text.index("# Rules say")
-    path.write_text(text[:start] + SHARE.format(tmp_path / "share") + text[end:])
+    if getattr(request, "param", "share") == "share":
+        text = path.read_text()
+        start, end = text.index("[[destination]]"), text.index("# Rules say")
+        path.write_text(text[:start] + SHARE.format(tmp_path / "share") + text[end:])
     return load_settings(path)
 
 
@@ -160,3 +163,23 @@ def test_the_priority_stays_over_attempts_and_after_a_retry(steps, engine, start
     eventually(lambda: priority_in_queue(starter, f"{run}-deliver-share-0-2") == stat, 20)
     (tmp_path / "share").mkdir()  # there was no folder until now
     eventually(lambda: states(engine) == {State.DELIVERED}, 20)
+
+
+@pytest.mark.parametrize("settings", ["pacs"], indirect=True)
+def test_a_destination_that_answers_what_nobody_foresaw_is_tried_again_until_it_answers_in_order(
+    steps, engine, starter, settings
+):
+    study, port = to_deliver(settings, engine), settings.destination[0].port
+
+    def attempts() -> int:
+        with Session(engine) as session:
+            return len(session.scalars(select(Event.id).where(Event.why.contains("BytesLengthException"))).all())
+
+    with finding(port, NO_UID):
+        with writing(engine) as session:
+            row = session.get_one(Study, study)
+            starter.deliver(session, row, "pacs", f"{workflow_id(row)}-deliver-pacs-0", Priority.ROUTINE)
+        eventually(lambda: attempts() >= 2, 30)
+        assert states(engine) == {State.DELIVERING}
+    with storing(port, 0x0000):
+        eventually(lambda: states(engine) == {State.DELIVERED}, 30)
