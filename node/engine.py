@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 from typing import IO
 
@@ -46,7 +47,7 @@ def lock(settings: Settings) -> IO[str]:
             f"{path} cannot be written ({error.strerror}): run the node as the user to whom the data folder belongs"
         ) from error
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(file)
     except BlockingIOError:
         file.seek(0)
         holder = file.read().strip() or "unknown"
@@ -57,6 +58,27 @@ def lock(settings: Settings) -> IO[str]:
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def _flock(file: IO[str]) -> None:
+    """Raises BlockingIOError when another process has it, and not just for the moment of a look (``is_at_work``)."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.2)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_at_work(settings: Settings) -> bool:
+    """Whether a node runs on this data folder: what commands ask for is done by it."""
+    try:
+        with (settings.node.data / "node.lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def configure(settings: Settings, engine: Engine) -> None:

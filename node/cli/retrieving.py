@@ -19,7 +19,7 @@ from node import retrieve
 from node.actions import person
 from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready, writing
-from node.engine import WorkStarter
+from node.engine import WorkStarter, is_at_work
 from node.errors import CommandError
 from node.settings import Settings, Source, load_settings
 from node.source import StudyFound
@@ -59,6 +59,9 @@ def pull(
     if dry_run:
         _show_found(found, as_json)
         return
+    at_work = is_at_work(settings)
+    if wait and not at_work:
+        raise CommandError("no node is running, and it is the node that fetches: start it, or leave --wait out")
     engine = _open(settings)
     starter = WorkStarter(engine)
     with writing(engine) as session:
@@ -69,6 +72,8 @@ def pull(
     if wait:
         _wait(engine, asked)
     _show_pulls(engine, asked, as_json)
+    if not at_work:
+        typer.echo("no node is running: it fetches when it is started", err=True)
     if wait and any(pull["state"] != retrieve.DONE for pull in _pulls(engine, asked)):
         raise CommandError("not everything has arrived")
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from node import actions
 from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready
-from node.engine import WorkStarter
+from node.engine import WorkStarter, is_at_work
 from node.quality.verdict import Verdict
 from node.report import describe_quarantined, describe_study, study_lines
 from node.routing.rules import Priority
@@ -66,7 +66,14 @@ def _priority(row: dict[str, Any]) -> str:
 
 
 @app.command()
-def show(name: Name, config: Config = DEFAULT, as_json: AsJson = False) -> None:
+def show(
+    name: Name,
+    measures: Annotated[
+        bool, typer.Option("--measures", help="Every measure of quality control, by its name in config.toml.")
+    ] = False,
+    config: Config = DEFAULT,
+    as_json: AsJson = False,
+) -> None:
     """One study: each series with its role and why, what is missing, what was made and sent, and every event."""
     _, engine = _open(config)
     with Session(engine) as session:
@@ -74,7 +81,7 @@ def show(name: Name, config: Config = DEFAULT, as_json: AsJson = False) -> None:
     if as_json:
         print_json(report)
     else:
-        _print_study(report)
+        _print_study(report, measures)
 
 
 @app.command()
@@ -96,7 +103,7 @@ def quarantine(config: Config = DEFAULT, as_json: AsJson = False) -> None:
 def retry(name: Name, config: Config = DEFAULT) -> None:
     """Do a failed, cancelled or delivered study again: from the step that failed, or anew when instances were added."""
     settings, engine = _open(config)
-    typer.echo(actions.retry(engine, name, settings, WorkStarter(engine)))
+    _tell_what_begins(actions.retry(engine, name, settings, WorkStarter(engine)), settings)
 
 
 @app.command()
@@ -111,7 +118,7 @@ def cancel(name: Name, config: Config = DEFAULT) -> None:
 def force(name: Name, config: Config = DEFAULT) -> None:
     """Process an incomplete study with what is there. Who forced it, and what it lacked, is recorded."""
     settings, engine = _open(config)
-    typer.echo(actions.force(engine, name, settings, WorkStarter(engine)))
+    _tell_what_begins(actions.force(engine, name, settings, WorkStarter(engine)), settings)
 
 
 @app.command()
@@ -121,8 +128,13 @@ def accept(
     config: Config = DEFAULT,
 ) -> None:
     """Process a study that quality control rejected. Who accepted it, when and why is recorded."""
-    _, engine = _open(config)
-    typer.echo(actions.accept(engine, name, because, WorkStarter(engine)))
+    settings, engine = _open(config)
+    _tell_what_begins(actions.accept(engine, name, because, WorkStarter(engine)), settings)
+
+
+def _tell_what_begins(what: str, settings: Settings) -> None:
+    """``what`` is where the work is taken up; it is the node that does it."""
+    typer.echo(f"it goes on: {what}" if is_at_work(settings) else f"it goes on when a node is started: {what}")
 
 
 def _open(config: Path) -> tuple[Settings, Engine]:
@@ -132,7 +144,7 @@ def _open(config: Path) -> tuple[Settings, Engine]:
     return settings, engine
 
 
-def _print_study(report: dict[str, Any]) -> None:
+def _print_study(report: dict[str, Any], measures: bool) -> None:
     console = Console()
     colour = _COLOURS.get(State(report["state"]), "cyan")
     console.print(f"study [bold]{report['key']}[/]  {escape(report['study_instance_uid'])}")
@@ -153,7 +165,7 @@ def _print_study(report: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(series)
     if report["quality"]:
-        _print_quality(console, report["quality"])
+        _print_quality(console, report["quality"], measures)
     if report["derived"]:
         _print_derived(console, report["derived"])
     for row in report["quarantined"]:
@@ -166,7 +178,7 @@ def _print_study(report: dict[str, Any]) -> None:
 
 def _print_derived(console: Console, derived: list[dict[str, Any]]) -> None:
     """How far each virtual series has come to each destination, and what stands for which instead."""
-    table = Table("kind", "series", "destination", "state", "attempts", "sent", "error", title="Virtual series")
+    table = Table("kind", "series", "to", "state", "attempts", "sent", "error", title="Virtual series")
     for made in derived:
         for row in made["deliveries"]:
             cells = (row["destination"], row["state"], str(row["attempts"]), row["sent"], row["error"])
@@ -181,17 +193,21 @@ def _print_derived(console: Console, derived: list[dict[str, Any]]) -> None:
 _VERDICTS = {Verdict.ACCEPT: "green", Verdict.WARN: "yellow", Verdict.REJECT: "red"}
 
 
-def _print_quality(console: Console, quality: dict[str, Any]) -> None:
-    """The verdict, what spoke against the study, and every measure."""
+def _print_quality(console: Console, quality: dict[str, Any], measures: bool) -> None:
+    """The verdict, what spoke against the study, and every measure where it was asked for: there are a hundred."""
     colour = _VERDICTS[Verdict(quality["verdict"])]
-    console.print(f"quality: [{colour}]{quality['verdict']}[/]")
+    more = "" if measures else f"  ({len(quality['measures'])} measures: --measures)"
+    console.print(f"Quality: [{colour}]{quality['verdict']}[/]{more}")
     for heading, lines in (("rejected", quality["reasons"]), ("warning", quality["warnings"])):
         for line in lines:
             console.print(f"  [{'red' if heading == 'rejected' else 'yellow'}]{heading}:[/] {escape(line)}")
     if quality["accepted_by"]:
         console.print(f"  accepted by {escape(quality['accepted_by'])}: {escape(quality['accepted_because'])}")
-    measures = Table("measure", "value", "verdict", title="Quality", title_justify="left")
+    if not measures:
+        return
+    table = Table("in [quality.limits]", "measure", "value", "verdict", title="Quality", title_justify="left")
     for row in quality["measures"]:
         shade = _VERDICTS[Verdict(row["verdict"])]
-        measures.add_row(escape(row["label"]), escape(row["text"]), f"[{shade}]{row['verdict']}[/]")
-    console.print(measures)
+        key = ".".join(part for part in (row["name"], row["role"]) if part)
+        table.add_row(key, escape(row["label"]), escape(row["text"]), f"[{shade}]{row['verdict']}[/]")
+    console.print(table)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from node.database import newest_revision, open_database, ready
-from node.engine import lock
+from node.engine import is_at_work, lock
 from node.settings import load_settings
 from node.states import State
 from node.tables import Event, Quarantined, Study
@@ -166,6 +166,21 @@ def test_two_nodes_on_one_data_folder_are_refused(config):
     held = lock(load_settings(config))
     assert "another node" in run("run", "--config", config, code=1)
     held.close()
+
+
+def test_whether_a_node_is_at_work(config):
+    settings = load_settings(config)
+    assert not is_at_work(settings), "there is no data folder yet"
+    held = lock(settings)
+    assert is_at_work(settings)
+    held.close()
+    assert not is_at_work(settings)
+
+
+def test_a_person_is_told_when_no_node_is_there_to_go_on(config, study):
+    key = [study, "--config", config]
+    assert "send it, or force the study" in run("studies", "retry", *key, code=1)
+    assert "it goes on when a node is started: run 1" in run("studies", "force", *key)
 
 
 def test_what_cannot_be_simulated_is_one_line(tmp_path):
