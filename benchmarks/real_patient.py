@@ -17,8 +17,9 @@ import numpy as np
 
 from model.metrics import l2, psnr, ssim
 from model.rivals import extrapolated
-from model.store import Model, best_for
+from model.store import Model
 from model.synthesise import synthesise
+from node.models.registry import choose, shipped_models
 from node.panel import Column, draw_panel
 from preprocessing.convert import convert_series
 from preprocessing.prepare import PreparationSettings, prepare
@@ -49,7 +50,7 @@ def main() -> None:
     assert full is not None
     inputs = dict(zip(study.channels, study.input, strict=True))
     t1, low = inputs[Role.T1], inputs[Role.LOW_DOSE]
-    model = Model.load(best_for(study.channels))
+    model = Model.load(choose(shipped_models(), study.channels).folder)
     chosen = study.input[[study.channels.index(role) for role in model.roles]]
     virtual = synthesise(model, chosen, brain).virtual
     k = float(((full - t1) * (low - t1))[brain].sum() / np.square(low - t1)[brain].sum())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,14 +117,3 @@ def roles_of(folder: Path) -> tuple[Role, ...]:
             return tuple(Role(role) for role in json.loads(file.metadata()[METADATA])["roles"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{path} holds no weights of this network ({error}); copy the model folder again") from error
-
-
-def best_for(roles: Collection[Role], where: Path = SHIPPED) -> Path:
-    """The folder of the model that uses the most of ``roles`` and needs no other. Raises WeightsError if none fits."""
-    needs = {folder: roles_of(folder) for folder in model_folders(where)}
-    fitting = [folder for folder, needed in needs.items() if set(needed) <= set(roles)]
-    if not fitting:
-        known = "; ".join(f"{folder.name} needs {', '.join(needed)}" for folder, needed in needs.items())
-        given = ", ".join(sorted(roles)) or "nothing"
-        raise WeightsError(f"no model in {where} can do with {given}: {known or 'it is empty'}")
-    return max(fitting, key=lambda folder: len(needs[folder]))

@@ -139,8 +139,8 @@ def _brain_weights() -> str:
 def _synthesis_weights(settings: Settings, folder: str) -> str:
     from model.card import CardError  # here, for torch takes seconds to load and the other checks need none of it
     from model.ensemble import Ensemble
-    from model.store import WeightsError, best_for
-    from node.models.registry import choose, known_models
+    from model.store import WeightsError
+    from node.models.registry import choose, known_models, shipped_models
 
     try:
         if folder:
@@ -150,7 +150,7 @@ def _synthesis_weights(settings: Settings, folder: str) -> str:
                 models = known_models(session, DataFolder(settings.node.data))
             path = choose(models, settings.completeness.required).folder
         else:  # no database yet: nobody has decided anything
-            path = best_for(settings.completeness.required)
+            path = choose(shipped_models(), settings.completeness.required).folder
         model = Ensemble.load(path, "cpu")
     except (CardError, WeightsError) as error:
         raise RuntimeError(str(error)) from error

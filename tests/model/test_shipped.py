@@ -2,18 +2,13 @@
 
 import pytest
 
-from model.store import WEIGHTS, Model, best_for, model_folders
-from preprocessing.volume import Role
+from model.store import WEIGHTS, Model, model_folders
 
 FOLDERS = model_folders()
 
 
 def test_they_fit_into_the_repository():
     assert sum((folder / WEIGHTS).stat().st_size for folder in FOLDERS) <= 20e6
-
-
-def test_a_full_study_gets_the_network_of_all_four_roles():
-    assert best_for((Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)).name == "c8_four_roles"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from model.card import CARD, CardError, ModelCard
 from model.evaluate import Figures, Result, Summary
 from model.network import Head, SynthesisNetwork
-from model.store import WEIGHTS, Model, WeightsError, best_for, model_folders, write_weights
+from model.store import WEIGHTS, Model, WeightsError, model_folders, roles_of, write_weights
 from preprocessing.volume import Role
 
 from .tiny import ROLES
@@ -116,16 +116,12 @@ def test_weights_of_something_else_are_refused(tmp_path, breakage):
         Model.load(tmp_path)
 
 
-def test_the_model_that_uses_most_of_what_is_there_is_chosen(tmp_path):
+def test_the_folders_of_a_folder_and_what_each_takes(tmp_path):
     write_model(tmp_path / "two")
     write_model(tmp_path / "four", ALL_ROLES)
-    assert [folder.name for folder in model_folders(tmp_path)] == ["four", "two"]
-    assert best_for({*ALL_ROLES, Role.DWI}, tmp_path).name == "four"
-    assert best_for({Role.T1, Role.FLAIR, Role.LOW_DOSE}, tmp_path).name == "two"
-    with pytest.raises(WeightsError, match="two needs t1, low_dose"):
-        best_for({Role.T1}, tmp_path)
-    with pytest.raises(WeightsError, match="it is empty"):
-        best_for(ALL_ROLES, tmp_path / "nowhere")
+    found = {folder.name: roles_of(folder) for folder in model_folders(tmp_path)}
+    assert found == {"four": ALL_ROLES, "two": ROLES}
+    assert model_folders(tmp_path / "nowhere") == ()
 
 
 @pytest.mark.parametrize("weight", [float("nan"), 1e6])

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from model.store import best_for
 from node.derive.series import DerivedSeries, Provenance
 from node.errors import StudyError
+from node.models.registry import choose, shipped_models
 from node.results import enter_in_ledger
 from node.room import Room
 from node.routing.decide import WITHOUT_RULES, Route
@@ -25,6 +25,10 @@ FOUR = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
 TWO = (Role.T1, Role.LOW_DOSE)
 
 
+def shipped_for(roles: tuple[Role, ...]) -> str:
+    return str(choose(shipped_models(), roles).folder)
+
+
 @pytest.fixture
 def room(settings: Settings, engine: Engine) -> Room:
     return Room(settings, engine)
@@ -32,7 +36,7 @@ def room(settings: Settings, engine: Engine) -> Room:
 
 def test_the_weights_are_those_of_the_rule_else_the_best_for_the_roles(room):
     assert room.model_for(FOUR, WITHOUT_RULES).roles == FOUR
-    by_rule = replace(WITHOUT_RULES, rule="x", model=str(best_for(TWO)))
+    by_rule = replace(WITHOUT_RULES, rule="x", model=shipped_for(TWO))
     assert room.model_for(FOUR, by_rule).roles == TWO
 
 
@@ -41,7 +45,7 @@ def test_weights_of_a_rule_that_cannot_be_used_name_the_rule_and_the_remedy(room
     with pytest.raises(StudyError, match=r'gone.*the rule "my rule" names them: correct it, then'):
         room.model_for(FOUR, gone)
     with pytest.raises(StudyError, match=r'need flair, adc, which this study has not; the rule "my rule"'):
-        room.model_for(TWO, replace(gone, model=str(best_for(FOUR))))
+        room.model_for(TWO, replace(gone, model=shipped_for(FOUR)))
 
 
 def test_the_ledger_has_rows_for_the_places_of_the_route(room, engine):

@@ -6,8 +6,8 @@ import pytest
 
 from model.card import ModelCard
 from model.evaluate import Figures, Result, Summary
-from model.store import best_for
 from node.models.cost import cost
+from node.models.registry import choose, shipped_models
 from node.room import Room
 from node.routing.decide import WITHOUT_RULES
 from preprocessing.prepare import CHANNELS
@@ -51,4 +51,5 @@ def test_a_study_is_told_by_the_cards_that_ship(settings, engine):
     assert room.cost(model, CHANNELS) == ""
     said = room.cost(model, TWO)
     assert said.startswith("; without flair, adc: with c8_four_roles it would have been better: on the 7 subjects")
-    assert f"instead of {ModelCard.read(best_for(CHANNELS)).results[0].brain.psnr.mean:.2f} dB" in said
+    best = ModelCard.read(choose(shipped_models(), CHANNELS).folder)
+    assert f"instead of {best.results[0].brain.psnr.mean:.2f} dB" in said

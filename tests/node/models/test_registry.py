@@ -14,7 +14,7 @@ from model.store import WEIGHTS, Model, WeightsError
 from node.errors import CommandError, StudyError
 from node.files import DataFolder
 from node.models import registry
-from node.models.registry import KnownModel, choose, decide, known_models
+from node.models.registry import KnownModel, choose, decide, known_models, shipped_models
 from node.models.standing import Standing
 from node.room import Room
 from node.routing.decide import WITHOUT_RULES
@@ -47,8 +47,11 @@ def in_use(engine: Engine, data: DataFolder, roles: tuple[Role, ...]) -> KnownMo
 
 
 def test_without_decisions_the_shipped_weights_are_used(engine, data):
-    assert in_use(engine, data, FOUR).roles == FOUR
+    assert in_use(engine, data, FOUR).name == "c8_four_roles"
+    assert in_use(engine, data, (*FOUR, Role.DWI)).roles == FOUR
+    assert in_use(engine, data, (*TWO, Role.FLAIR)).roles == TWO
     assert in_use(engine, data, TWO).standing is Standing.SHIPPED
+    assert choose(shipped_models(), TWO) == in_use(engine, data, TWO)  # as long as there is no database
     with pytest.raises(WeightsError, match="no model in use can do with adc"):
         in_use(engine, data, (Role.ADC,))
 
