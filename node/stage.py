@@ -70,11 +70,13 @@ class Stage:
     def build(cls, folder: Path, config: Path) -> Stage:
         """Copy the configuration into an empty folder, so that the node's data lie there too.
 
-        Raises CommandError when the folder holds anything but an earlier demonstration, or when the configuration
-        would lead out of it: to other data, or to a PACS that is not on this machine.
+        Raises ConfigurationError for a configuration that cannot be used; CommandError when the folder holds anything
+        but an earlier demonstration, or when the configuration would lead out of it: to other data, or to a PACS that
+        is not on this machine.
         """
         if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).exists():
             raise CommandError(f"{folder} holds something else than an earlier demonstration; choose another --out")
+        load_settings(config)  # before an earlier demonstration is cleared away
         text = config.read_text(encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

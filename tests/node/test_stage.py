@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from node.errors import CommandError
+from node.settings import ConfigurationError
 from node.stage import Stage
 from tests.conftest import ROOT
 
@@ -18,6 +19,15 @@ def test_a_stage_is_built_in_an_empty_folder_and_again_in_its_own(tmp_path):
     assert again.settings.node.data.is_relative_to(folder.resolve())
     assert not (folder / "left over").exists()
     Stage.build(folder, folder / "config.toml")  # its own copy serves as well
+
+
+def test_an_earlier_demonstration_outlives_a_configuration_that_cannot_be_used(tmp_path):
+    folder = tmp_path / "demo"
+    Stage.build(folder, ROOT / "config.toml")
+    (folder / "panel.png").touch()
+    with pytest.raises(ConfigurationError, match="--config"):
+        Stage.build(folder, tmp_path / "none.toml")
+    assert (folder / "panel.png").exists()
 
 
 def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path):
