@@ -73,7 +73,13 @@ def main() -> None:
     except DBAPIError as error:
         _end(cannot_be_used(error), _FAILED)
     except tuple(_EXIT_CODES) as error:
-        _end(str(error), next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)))
+        _end(_told(error), next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind)))
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _end(why: str, code: int) -> NoReturn:
