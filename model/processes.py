@@ -54,11 +54,18 @@ def beside_on_gpu() -> int:
 
 @contextmanager
 def joined(process: Process) -> Iterator[None]:
-    """Inside, the processes can add up what each has: for one training whose batches are split."""
+    """Inside, the processes can add up what each has: for one training whose batches are split. Raises ValueError for
+    processes that share a GPU."""
     if process.count == 1:
         yield
         return
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    on_gpus = torch.cuda.is_available()
+    if on_gpus and beside_on_gpu() > 1:
+        raise ValueError(
+            "NCCL adds up nothing between processes on one GPU: start one process for each of this machine's "
+            f"{torch.cuda.device_count()}"
+        )
+    distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
         yield
     finally:

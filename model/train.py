@@ -28,7 +28,7 @@ from model.precision import half_precision_holds
 from model.processes import ALONE, Process, add_up, said_by_all
 from model.resident import ResidentCohort, fits
 from model.rival_networks import GongNetwork, KleesiekNetwork
-from model.sampling import Example, draw, flip, load, seeded
+from model.sampling import Example, deterministic, draw, flip, load, seeded
 from model.training_settings import Architecture, TrainingSettings
 from preprocessing.volume import Role
 
@@ -128,24 +128,25 @@ def train(
         return learner.network.cpu().eval()
 
     batch_of = _batches(cohort, settings, learner.device, process)
-    # asked of the first weights, before those of the checkpoint: the same answer at every start
-    half = _half_precision(learner.network, settings, batch_of(begin)[0], process, _precision_of(kept))
-    if kept:
-        learner.go_on_from(kept)
-    started = saved = time.monotonic()
-    for step in range(begin, steps):
-        if settings.cosine_decay:
-            for group in learner.optimiser.param_groups:
-                group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
-        loss = _step(learner, settings, half, step, batch_of(step))
-        if not math.isfinite(loss):
-            raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or use fp32")
-        last = step + 1 == steps
-        if process.leads and (last or time.monotonic() - saved > settings.checkpoint_seconds):
-            _save(out / CHECKPOINT, run, learner, half, step + 1)
-            saved = time.monotonic()
-        if progress is not None:
-            progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started, learner.network))
+    with deterministic(learner.device):
+        # asked of the first weights, before those of the checkpoint: the same answer at every start
+        half = _half_precision(learner.network, settings, batch_of(begin)[0], process, _precision_of(kept))
+        if kept:
+            learner.go_on_from(kept)
+        started = saved = time.monotonic()
+        for step in range(begin, steps):
+            if settings.cosine_decay:
+                for group in learner.optimiser.param_groups:
+                    group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * step / steps)) / 2
+            loss = _step(learner, settings, half, step, batch_of(step))
+            if not math.isfinite(loss):
+                raise TrainingError(f"the loss became {loss} at step {step}: lower learning_rate or use fp32")
+            last = step + 1 == steps
+            if process.leads and (last or time.monotonic() - saved > settings.checkpoint_seconds):
+                _save(out / CHECKPOINT, run, learner, half, step + 1)
+                saved = time.monotonic()
+            if progress is not None:
+                progress(TrainingProgress(step + 1, steps, loss, time.monotonic() - started, learner.network))
     return learner.network.cpu().eval()
 
 

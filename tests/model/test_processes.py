@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from model.cohort import write_subject
-from model.processes import ALONE, Process, started
+from model.processes import ALONE, Process, joined, started
 from model.train import CHECKPOINT, TrainingError, computed_in, read_checkpoint, train
 from model.training_settings import Architecture, TrainingSettings
 from node.cli import app
@@ -43,6 +43,15 @@ def test_each_process_takes_its_share_of_the_cores(monkeypatch, threads):
     process = started()
     assert (process, process.leads) == (Process(5, 8), False)
     assert torch.get_num_threads() == max(1, CORES // 4)
+
+
+def test_a_training_is_not_split_between_processes_on_one_gpu(monkeypatch):
+    for name, value in {"TORCHELASTIC_RUN_ID": "some", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ValueError, match="one process for each of this machine's 1"), joined(Process(1, 2)):
+        pass
 
 
 def ablate(cohort, out):

@@ -12,6 +12,7 @@ from model.evaluate import evaluate
 from model.losses import Loss
 from model.network import Head
 from model.rivals import extrapolated, fit_extrapolation, unchanged
+from model.sampling import deterministic
 from model.train import CHECKPOINT, TrainingError, computed_in, new_network, read_checkpoint, train
 from model.training_settings import Architecture, TrainingSettings
 from preprocessing.volume import Role
@@ -99,6 +100,21 @@ def test_the_fused_optimiser_of_a_gpu_resumes_to_the_same_numbers_and_takes_up_r
         assert torch.equal(expected, again["network"][name]), name
         torch.testing.assert_close(taken_up["network"][name], without[name], atol=1e-5, rtol=1e-3)
     assert [one["optimiser"]["param_groups"][0]["fused"] for one in (whole, again, taken_up)] == [True] * 3
+
+
+def test_a_gpu_is_asked_for_kernels_that_add_in_a_fixed_order_while_it_trains(cohort, tmp_path, monkeypatch):
+    asked = []
+
+    def asked_for():
+        return torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+
+    reference = train(cohort, SETTINGS, tmp_path / "reference", lambda progress: asked.append(asked_for()))
+    monkeypatch.setattr(model.train, "deterministic", lambda device: deterministic(torch.device("cuda")))
+    as_on_gpu = train(cohort, SETTINGS, tmp_path / "gpu", lambda progress: asked.append(asked_for()))
+    assert asked == [(False, True)] * 8 + [(True, False)] * 8
+    assert asked_for() == (False, True)
+    for name, expected in reference.state_dict().items():
+        assert torch.equal(as_on_gpu.state_dict()[name], expected), name
 
 
 def test_where_half_precision_is_wrong_the_numbers_are_those_of_fp32(tmp_path, monkeypatch):
