@@ -107,7 +107,10 @@ def cross_validate(
         [_Task(plan, contender, fold) for fold in folds(plan.cohort, plan.folds, plan.seed)]
         for plan, contender in studies
     ]
-    _work_off([task for one in tasks for task in one], told)
+    every = [task for one in tasks for task in one]
+    for task in every:
+        _ = task.run  # what cannot be done for want of inputs or subjects is said now, not after hours with others
+    _work_off(every, told)
     return tuple(
         CrossValidation(contender, tuple(_judged(task) for task in one), tuple(task.run for task in one))
         for (_, contender), one in zip(studies, tasks, strict=True)

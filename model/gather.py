@@ -107,6 +107,7 @@ def _gather(
     told: Callable[[Gathered], None],
 ) -> tuple[Gathered, ...]:
     there = _there(folder, roles, float(shrunk))
+    owner = {name: patient for patient, name in there.items()}
     results: list[Gathered] = []
     ordered = sorted(sessions, key=lambda one: (one.patient, one.date, one.name))
     for patient, theirs in groupby(ordered, key=lambda one: one.patient):
@@ -118,6 +119,8 @@ def _gather(
             why = rejected.get(session.name, "") and f"rejected: {rejected[session.name]}"
             if not why and taken and taken != session.name:
                 why = f"another session of the patient is in the cohort: {taken}"
+            if not why and owner.setdefault(session.name, patient) != patient:
+                why = f"a session of another patient has its name: {owner[session.name]}"
             if not why and not taken:
                 why = "; ".join(session.lacks) or _write(folder, roles, session, shrunk)
                 taken = "" if why else session.name

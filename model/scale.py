@@ -96,7 +96,7 @@ def forecast(points: Sequence[Point], measure: str) -> Forecast | None:
     values = np.array([[getattr(j.grid, measure) for j in one.result.judgements] for one in points]) * factor
     values = values[:, np.isfinite(values).all(axis=0)]
     fractions = np.array([one.fraction for one in points])
-    if len(points) < 3 or values.shape[1] == 0:
+    if len(set(fractions)) < 3 or values.shape[1] == 0:
         return None
     random = np.random.default_rng(0)
     draws = random.integers(0, values.shape[1], (SAMPLES, values.shape[1]))

@@ -159,11 +159,16 @@ def show(cohort: Folder, as_json: AsJson = False) -> None:
 @contextmanager
 def reported() -> Iterator[None]:
     """What the cohort or the training says is wrong becomes the command's one-line error."""
+    from torch import OutOfMemoryError
+
     from model.cohort import CohortError
     from model.train import TrainingError
 
     try:
         yield
+    except OutOfMemoryError as error:
+        remedy = "end what else runs there, or make --channels, batch or crop smaller"
+        raise CommandError(f"{str(error).partition('. ')[0]}: {remedy}") from error
     except (CohortError, TrainingError, ValueError, OSError) as error:
         raise CommandError(str(error)) from error
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+import model.train
 from model.claim import claimed
 from model.store import Model
 from model.train import CHECKPOINT, read_checkpoint
@@ -109,6 +111,18 @@ def test_what_cannot_become_a_model_is_said_before_it_is_trained(tmp_path, optio
     assert said.exit_code == 1
     assert complaint in str(said.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_that_is_too_small_is_one_line(tmp_path, monkeypatch):
+    tiny_cohort(tmp_path / "cohort", 2)
+
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 8")
+
+    monkeypatch.setattr(model.train, "_step", full)
+    arguments = ["train", tmp_path / "cohort", "--out", tmp_path / "out", "--role", "t1", "--precision", "fp32"]
+    said = CliRunner().invoke(app, [str(one) for one in arguments])
+    assert str(said.exception).startswith("CUDA out of memory: end what else runs there, or make --channels")
 
 
 def test_the_papers_rows_need_all_its_inputs(tmp_path):

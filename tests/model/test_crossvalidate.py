@@ -13,9 +13,9 @@ from matplotlib.image import imread
 from model import report
 from model.ablate import backward_elimination, every_subset, table_1
 from model.claim import claimed
-from model.cohort import Cohort, write_subject
+from model.cohort import Cohort, CohortError, write_subject
 from model.contenders import Linear, Nothing, Trained, contenders
-from model.crossvalidate import Plan, judged_folder
+from model.crossvalidate import Plan, cross_validate, judged_folder
 from model.folds import folds
 from model.judge import Judgement
 from model.pictures import figure_3, telling
@@ -112,6 +112,16 @@ def test_every_setting_and_every_training_subject_has_a_run_of_its_own(plan):
         assert about["computed_in"] == computed
 
 
+def test_what_cannot_be_done_is_said_before_anything_is_trained(plan):
+    heard = []
+    possible = (plan, Trained("net", replace(SETTINGS, seed=7)))
+    with pytest.raises(CohortError, match="not flair"):
+        cross_validate([possible, (plan, Trained("other", replace(SETTINGS, roles=(Role.FLAIR,))))], heard.append)
+    with pytest.raises(ValueError, match="at most 1, not 2"):
+        scale(plan, replace(SETTINGS, seed=7), [2], [1.0, 2], heard.append)
+    assert heard == []
+
+
 def test_k_is_fitted_on_the_training_fold_alone(plan):
     result = validated(plan, Linear("fitted", None))
     for fold, judged in zip(folds(plan.cohort, 2), result.folds, strict=True):
@@ -178,6 +188,7 @@ def test_figure_4_shares_its_whole_folds_and_extrapolates(plan, tmp_path):
     told = forecast(points, "l2")
     assert told.low <= told.high
     assert forecast(points[1:], "l2") is None
+    assert forecast([points[0], *points[:2]], "l2") is None  # the same fraction twice
     rows = figure_4_table(points).rows
     assert [row[1] for row in rows] == ["25%", "50%", "100%", "200%, extrapolated", "200%, by eye"]
     draw_figure_4(tmp_path / "figure4.png", points)

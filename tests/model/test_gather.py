@@ -52,6 +52,13 @@ def test_the_first_complete_session_of_a_patient_joins_and_the_others_are_named(
     assert {entry.session: entry.why for entry in left_out(tmp_path)} == {n: w for n, w in results.items() if w}
 
 
+def test_a_name_that_is_taken_replaces_nobody(tmp_path):
+    first, second = (gather(tmp_path, ROLES, [one], rejected={}, told=lambda one: None)
+                     for one in (session("s1", "bea"), session("s1", "cid")))  # fmt: skip
+    assert first[0].why == "" and second[0].why == "a session of another patient has its name: bea"
+    assert [record.patient for record in Cohort.open(tmp_path).subjects] == ["bea"]
+
+
 def test_adding_again_changes_nothing_and_a_later_verdict_counts(tmp_path):
     add(tmp_path, SESSIONS)
     before = Cohort.open(tmp_path).digest
