@@ -7,7 +7,8 @@ from model.evaluate import Result
 
 
 def cost(used: ModelCard, fuller: ModelCard) -> str:
-    """By how much the answers of ``used`` are worse than those of ``fuller``, which is for complete studies."""
+    """The figures of ``used`` beside those of ``fuller``, which is for complete studies. Which is better is left to
+    them: fewer series do not always mean a worse answer."""
     if used.weights_sha256 == fuller.weights_sha256:
         return f"{used.name} takes no more of a complete study either"
     if not _judged_alike(used.results, fuller.results):
@@ -16,8 +17,7 @@ def cost(used: ModelCard, fuller: ModelCard) -> str:
     figures = [f"PSNR in the brain {ours.brain.psnr.mean:.2f} instead of {theirs.brain.psnr.mean:.2f} dB"]
     if ours.brain.t_l2.mean is not None and theirs.brain.t_l2.mean is not None:
         figures.append(f"t-L2 {1e4 * ours.brain.t_l2.mean:.1f} instead of {1e4 * theirs.brain.t_l2.mean:.1f} (1e-4)")
-    where = f"on the {ours.subjects} subjects that judged both models"
-    return f"with {fuller.name} it would have been better: {where}, {' and '.join(figures)}"
+    return f"on the {ours.subjects} subjects that judged it and {fuller.name}, {' and '.join(figures)}"
 
 
 def _judged_alike(some: tuple[Result, ...], others: tuple[Result, ...]) -> bool:

@@ -32,9 +32,10 @@ POOR = card("poor", result("this network", 30.25, 0.003), NOTHING)
 
 def test_the_figures_of_both_cards_stand_side_by_side():
     assert cost(POOR, FULL) == (
-        "with full it would have been better: on the 7 subjects that judged both models, "
+        "on the 7 subjects that judged it and full, "
         "PSNR in the brain 30.25 instead of 31.50 dB and t-L2 30.0 instead of 22.5 (1e-4)"
     )
+    assert cost(FULL, POOR).startswith("on the 7 subjects that judged it and poor, PSNR in the brain 31.50 instead of")
     no_lesions = [replace(one, results=(result("this network", 31.0, None), NOTHING)) for one in (POOR, FULL)]
     assert "t-L2" not in cost(*no_lesions)
 
@@ -50,6 +51,6 @@ def test_a_study_is_told_by_the_cards_that_ship(settings, engine):
     model = room.model_for(TWO, WITHOUT_RULES)
     assert room.cost(model, CHANNELS) == ""
     said = room.cost(model, TWO)
-    assert said.startswith("; without flair, adc: with c8_four_roles it would have been better: on the 7 subjects")
+    assert said.startswith("; without flair, adc: on the 7 subjects that judged it and c8_four_roles, PSNR in")
     best = ModelCard.read(choose(shipped_models(), CHANNELS).folder)
     assert f"instead of {best.results[0].brain.psnr.mean:.2f} dB" in said
