@@ -41,7 +41,7 @@ def test_a_run_is_ended_and_a_result_superseded_by_what_comes_late(
         assert [len(series["deliveries"]) for series in first["derived"]] == [1], "nothing was made by the first run"
         assert len(archive.received()) == 1
         [chosen] = [event["why"] for event in first["events"] if event["what"] == "model"]
-        assert "c8_t1_low_dose takes t1, low_dose; without flair, adc: with c8_four_roles it would" in chosen
+        assert "c8_t1_low_dose takes t1, low_dose; without flair, adc: on the 7 subjects that" in chosen
         node.send(files)  # byte for byte what came before
         node.send([heavier(path, 72, tmp_path) for path in t1])
         eventually(lambda: reached(engine, State.DELIVERED, run=3), 240, every=0.2)
