@@ -31,6 +31,16 @@ def why_not(host: str, port: int, tls: ssl.SSLContext | None) -> str:
         return f"{error.strerror or error}; is it running, and are host and port right?"
 
 
+def after_refusal(reason: str, our_ae_title: str) -> str:
+    """What to do about an A-ASSOCIATE-RJ, by the reason (PS3.8 table 9-21) in pynetdicom's words."""
+    return {
+        "Calling AE title not recognised": f"it has to know us: AE title {our_ae_title}, and often our address, too",
+        "Called AE title not recognised": "it calls itself otherwise: is its AE title right here?",
+        "Temporary congestion": "it has too much to do; try later",
+        "Local limit exceeded": "it has too many associations; try later",
+    }.get(reason, "its log may say more")
+
+
 def why_not_listening(key: str, host: str, port: int, error: OSError) -> str:
     """Why nobody can listen at an address of the configuration (its table is ``key``), with a remedy."""
     remedy = _REMEDIES.get(error.errno or 0, "are host and port right?")

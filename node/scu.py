@@ -26,7 +26,7 @@ from pynetdicom.sop_class import (
 from pynetdicom.status import code_to_category
 from pynetdicom.transport import AssociationSocket
 
-from node.reach import why_not
+from node.reach import after_refusal, why_not
 from node.sender import CommitmentReport, NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
 _STATUS_DUPLICATE = 0x0111  # PS3.7 Annex C.5.1: the peer has it already, which is all we wanted
@@ -257,7 +257,8 @@ def associate(
         return association
     if association.is_rejected:
         refusal = association.acceptor.primitive
-        raise SendError(f"{peer} refused the association: {refusal.result_str}, {refusal.reason_str}")
+        why = f"{peer} refused the association: {refusal.result_str}, {refusal.reason_str}"
+        raise SendError(f"{why}; {after_refusal(refusal.reason_str, peer.our_ae_title)}")
     if association.rejected_contexts:  # it accepted the association, and nothing in it
         names = dict.fromkeys(UID(context.abstract_syntax).name for context in association.rejected_contexts)
         raise RefusedError(f"{peer} accepts no presentation context: none of {', '.join(names)}")
