@@ -19,7 +19,7 @@ from model.evaluate import Result, evaluate
 from model.folds import Fold, folds
 from model.network import SynthesisNetwork
 from model.rivals import fit_extrapolation
-from model.store import write_weights
+from model.store import model_folders, write_weights
 from model.train import computed_in, train
 from model.training_settings import TrainingSettings
 
@@ -60,10 +60,14 @@ def write_folds(
     folder: Path, plan: Plan, settings: TrainingSettings, runs: Sequence[Path]
 ) -> tuple[ModelCard, ...]:
     """The network of every fold of ``plan``, trained in ``runs``, as a model folder in ``folder``, ``fold_1`` and so
-    on, its card from the subjects of its fold: an ensemble for ``model.ensemble``."""
+    on, its card from the subjects of its fold: an ensemble for ``model.ensemble``. Raises ValueError where other models
+    are in ``folder``, which would answer with them."""
+    places = {folder / f"fold_{fold.number}": fold for fold in folds(plan.cohort, plan.folds, plan.seed)}
+    others = [place.name for place in model_folders(folder) if place not in places]
+    if others:
+        raise ValueError(f"{folder} holds other models ({', '.join(others)}): delete them, or name another folder")
     return tuple(
-        write_model(folder / f"fold_{fold.number}", run, fold, settings)
-        for fold, run in zip(folds(plan.cohort, plan.folds, plan.seed), runs, strict=True)
+        write_model(place, run, fold, settings) for (place, fold), run in zip(places.items(), runs, strict=True)
     )
 
 

@@ -2,8 +2,9 @@
 
 Subjects differ more than methods do, so two means with their standard deviations hide a difference that nearly every
 subject shows. Here each method is taken from the first one within each subject; the interval is Student's, 95 %, over
-the subjects. It says what another sample of subjects could show. What another training of the same network would show
-is not in it: train again with ``--set seed=1`` to see that.
+the subjects. It says what another sample of subjects could show, if each says something of its own: those that were
+simulated on one head say less, and the interval is too narrow for them. What another training of the same network would
+show is not in it: train again with ``--set seed=1`` to see that.
 """
 
 from __future__ import annotations

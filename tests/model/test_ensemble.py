@@ -97,3 +97,6 @@ def test_an_ensemble_is_validated_and_calibrated_like_any_method_and_its_folds_b
     together = Ensemble.load(tmp_path / "models", "cpu")
     assert [one.digest for one in together.members] == [card.weights_sha256 for card in cards]
     assert [card.results[0].subjects for card in cards] == [2, 2]
+    (tmp_path / "models" / "fold_2").rename(tmp_path / "models" / "fold_5")  # as if of five folds, once
+    with pytest.raises(ValueError, match=r"holds other models \(fold_5\): delete them"):
+        write_folds(tmp_path / "models", plan, SETTINGS, trained.runs)
