@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.database import open_database, ready
@@ -174,7 +174,7 @@ def reported() -> Iterator[None]:
 
 
 def _print(title: str, names: tuple[str, ...], rows: Iterable[object], console: Console) -> None:
-    table = Table(*(name.replace("_", " ") for name in names), title=title)
+    table = Table(*(Column(name.replace("_", " "), overflow="fold") for name in names), title=title)
     for row in rows:
         table.add_row(*(escape(str(getattr(row, name))) for name in names))
     console.print(table)
