@@ -189,7 +189,8 @@ def move(session: Session, study: Study, on: Trigger, why: str, who: str = "node
     study.reason = why
     study.doing, study.progress = "", 0.0
     session.add(Event(study_id=study.id, who=who, what=f"{here} → {study.state}", why=why))
-    log.info("study %s: %s → %s: %s", study.key, here, study.state, why)
+    # Both names: steps that know a study by its number say that.
+    log.info("study %s, number %d: %s → %s: %s", study.key, study.id, here, study.state, why)
 
 
 _DOCUMENT = """\
