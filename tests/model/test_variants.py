@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from model.intensity import line_to_t1, on_t1_scale
 from model.losses import ENHANCEMENT_WEIGHT, HUBER_DELTA, Loss, loss_of, mean_ssim
@@ -99,6 +100,23 @@ def test_the_ssim_in_the_loss_is_the_one_that_is_reported():
     virtual = (target + 0.1 * random.normal(size=target.shape)).astype(np.float32)
     a, b = (torch.from_numpy(image)[None, None] for image in (virtual, target))
     assert mean_ssim(a, b).item() == pytest.approx(ssim(virtual, target), abs=1e-5)
+
+
+def test_the_ssim_term_is_right_where_fp32_convolutions_multiply_in_tf32(monkeypatch):
+    convolve = functional.conv3d
+
+    def rounded(values):
+        if values.dtype is not torch.float32:
+            return values
+        bits = values.contiguous().view(torch.int32)  # 10 bits of the 23 are left
+        return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
+
+    monkeypatch.setattr(functional, "conv3d", lambda image, window: convolve(rounded(image), rounded(window)))
+    subject = tiny_subject(1)
+    low, full = (image.astype(np.float32) for image in (subject.input[1], subject.target))
+    told = mean_ssim(*(torch.from_numpy(image)[None, None] for image in (low, full)))
+    assert told.item() == pytest.approx(ssim(low, full), abs=1e-6)
+    assert told.dtype is torch.float32
 
 
 def test_low_dose_comes_to_t1s_scale_whatever_its_own_and_enhancement_stays():
