@@ -7,6 +7,8 @@ import typer
 from node.cli.options import DEFAULT, Config
 from node.database import open_database
 from node.database import upgrade as upgrade_schema
+from node.engine import is_at_work
+from node.errors import CommandError
 from node.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="The node's database.")
@@ -20,5 +22,8 @@ def _group() -> None:
 @app.command()
 def upgrade(config: Config = DEFAULT) -> None:
     """Bring the database to the schema of this version. Back up the data folder first."""
-    revision = upgrade_schema(open_database(load_settings(config)))
+    settings = load_settings(config)
+    if is_at_work(settings):
+        raise CommandError("a node is running on this data folder: stop it, and back up the folder, first")
+    revision = upgrade_schema(open_database(settings))
     typer.echo(f"the database is at revision {revision}")

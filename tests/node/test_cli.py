@@ -178,6 +178,12 @@ def test_whether_a_node_is_at_work(config):
     assert not is_at_work(settings)
 
 
+def test_a_database_is_not_upgraded_under_a_running_node(config):
+    held = lock(load_settings(config))
+    assert "stop it" in run("db", "upgrade", "--config", config, code=1)
+    held.close()
+
+
 def test_a_person_is_told_when_no_node_is_there_to_go_on(config, study):
     key = [study, "--config", config]
     assert "send it, or force the study" in run("studies", "retry", *key, code=1)
