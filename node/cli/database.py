@@ -21,7 +21,7 @@ def _group() -> None:
 
 @app.command()
 def upgrade(config: Config = DEFAULT) -> None:
-    """Bring the database to the schema of this version. Back up the data folder first."""
+    """Bring the database to the schema of this version. Stop the node and back up its data folder first."""
     settings = load_settings(config)
     if is_at_work(settings):
         raise CommandError("a node is running on this data folder: stop it, and back up the folder, first")

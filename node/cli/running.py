@@ -34,7 +34,7 @@ def run(config: Config = DEFAULT) -> None:
 
 
 def check(config: Config = DEFAULT, as_json: AsJson = False) -> None:
-    """Look over everything the node needs: folders, disk, database, weights, port, destinations.
+    """Look over everything the node needs: folders, disk, database, weights, port, destinations, sources.
 
     Exit code 1 when something would keep it from working.
     """
