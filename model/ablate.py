@@ -24,8 +24,11 @@ def backward_elimination(
     plan: Plan, settings: TrainingSettings, told: Callable[[Happening], None]
 ) -> tuple[CrossValidation, ...]:
     """From all of ``settings.roles`` down to one, at each step without each one in turn, then going on without the one
-    whose loss raises the mean L2 least. Ten configurations from four inputs, in the order of Table 1."""
+    whose loss raises the mean L2 least. Ten configurations from four inputs, in the order of Table 1. Raises ValueError
+    for settings that need a certain input."""
     kept = settings.roles
+    for role in kept:
+        _with_inputs(settings, (role,))  # settings that cannot do with one input are refused before hours of training
     results = [*_validated(plan, settings, [kept], told)]
     while len(kept) > 1:
         without = [tuple(one for one in kept if one is not role) for role in _ordered(kept)]

@@ -160,7 +160,7 @@ def _kleesiek(settings: TrainingSettings) -> Contender:
         raise ValueError("Kleesiek's network needs a series without contrast among the inputs")
     changed = replace(
         settings, architecture=Architecture.KLEESIEK, roles=zero_dose, loss=Loss.LIKELIHOOD,
-        crop=settings.crop or PATCH, lesion_share=0.0,
+        crop=settings.crop or PATCH, lesion_share=0.0, head=Head.PAPER, shared_scale=False,
     )  # fmt: skip
     return Trained("Kleesiek 2019, without contrast", changed)
 

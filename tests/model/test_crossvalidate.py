@@ -18,6 +18,8 @@ from model.contenders import Linear, Nothing, Trained, contenders
 from model.crossvalidate import Plan, cross_validate, judged_folder
 from model.folds import folds
 from model.judge import Judgement
+from model.losses import Loss
+from model.network import Head
 from model.pictures import figure_3, telling
 from model.rivals import fit_extrapolation
 from model.scale import draw_figure_4, figure_4_table, forecast, power_law, scale
@@ -119,7 +121,15 @@ def test_what_cannot_be_done_is_said_before_anything_is_trained(plan):
         cross_validate([possible, (plan, Trained("other", replace(SETTINGS, roles=(Role.FLAIR,))))], heard.append)
     with pytest.raises(ValueError, match="at most 1, not 2"):
         scale(plan, replace(SETTINGS, seed=7), [2], [1.0, 2], heard.append)
+    with pytest.raises(ValueError, match="needs t1 among the inputs, which are low_dose"):
+        backward_elimination(plan, replace(SETTINGS, seed=7, loss=Loss.ENHANCEMENT), heard.append)
     assert heard == []
+
+
+def test_rivals_stand_beside_whatever_variant_of_the_paper():
+    settings = replace(SETTINGS, head=Head.DIFFERENCE, shared_scale=True, loss=Loss.HUBER)
+    methods = contenders(["paper", "rivals"], settings)
+    assert [one.settings.roles for one in methods if isinstance(one, Trained)] == [ROLES, ROLES, (Role.T1,)]
 
 
 def test_k_is_fitted_on_the_training_fold_alone(plan):
