@@ -44,10 +44,13 @@ class Scores:
 
 def score(virtual: FloatArray, target: FloatArray, lesion: Mask, domain: Mask | None = None) -> Scores:
     """All four figures of one subject over ``domain`` (None: the whole grid); images in [0, 1] and masks (z, y, x).
-    Raises ValueError for shapes that differ."""
+    Raises ValueError for shapes that differ, and for a virtual image that is not finite: means over subjects leave out
+    what is no number, and it would be lost there."""
     for name, array in (("target", target), ("lesion", lesion), ("domain", domain)):
         if array is not None and array.shape != virtual.shape:
             raise ValueError(f"{name} is {array.shape}, the virtual image {virtual.shape}")
+    if not np.isfinite(virtual).all():
+        raise ValueError("the virtual image holds values that are not finite: the training has diverged")
     error = l2(virtual, target, domain)
     return Scores(error, l2(virtual, target, lesion), psnr(error), ssim(virtual, target, domain))
 

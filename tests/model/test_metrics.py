@@ -81,3 +81,11 @@ def test_against_torchmetrics_and_monai(pair):
     assert ssim(*pair, inside) == pytest.approx(index[0, 0].numpy()[inside].mean(), abs=1e-5)
     monai = SSIMMetric(spatial_dims=3, data_range=1.0, kernel_type="gaussian", win_size=11, kernel_sigma=1.5)
     assert ssim(*pair, inside) == pytest.approx(monai(virtual, target).item(), abs=1e-4)
+
+
+def test_an_image_that_is_not_finite_has_no_figures():
+    target = np.zeros((8, 8, 8), np.float32)
+    virtual = target.copy()
+    virtual[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="training has diverged"):
+        score(virtual, target, np.zeros(target.shape, bool))
