@@ -6,10 +6,11 @@ alike, as those of ``[[roles.override]]``; a range is ``[from, to]``, both ends 
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from node.roles.rules import Pattern, Range, ordered
 from preprocessing.role import Role
@@ -30,7 +31,19 @@ def _some_time(span: tuple[str, str]) -> tuple[str, str]:
     return span
 
 
-Clock = Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+def _clock(text: str) -> str:
+    if re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", text) is None:
+        raise ValueError("should be a time of day such as 07:00 or 19:30, up to 23:59")
+    return text
+
+
+def _label(text: str) -> str:
+    if re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]{1,64}", text) is None:
+        raise ValueError("should be 1 to 64 characters, none of them a control character")
+    return text
+
+
+Clock = Annotated[str, AfterValidator(_clock)]
 Years = Annotated[int, Field(ge=0, le=150)]
 
 
@@ -39,7 +52,7 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[^\x00-\x1f\x7f-\x9f]{1,64}$")
+    name: Annotated[str, AfterValidator(_label)]
 
     ae_title: Pattern | None = None  # the AE title that sent a series
     modality: Pattern | None = None

@@ -43,7 +43,8 @@ def load(config: Path, rules: str) -> Settings:
         (f'{REST}[[rule]]\nname = "other"', 'rule "rest" has no condition, so no rule after it'),
         ('[[rule]]\nname = "night"\nmodality = "MR"', 'the last rule, "night", has conditions'),
         ("[[rule]]\nprocess = true", "rule.0.name is missing"),
-        ('[[rule]]\nname = ""', "rule \"\".name = ''"),
+        ('[[rule]]\nname = ""', "rule \"\".name = '': should be 1 to 64 characters"),
+        (f'[[rule]]\nname = "x"\ntime_of_day = ["7:00", "19:00"]\n{REST}', "0 = '7:00': should be a time of day"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(make_config: ConfigMaker, rules: str, said: str) -> None:
