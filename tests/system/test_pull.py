@@ -56,4 +56,4 @@ def test_what_cannot_be_pulled_is_said_at_once(make_config: ConfigMaker, tmp_pat
     assert "cannot be reached" in node.quarterdose("pull", "--study", STUDY, code=1)
     with Archive("PACS", node.settings.source[0].port, tmp_path / "archive"):
         assert "holds no study that matches" in node.quarterdose("pull", "--study", STUDY, code=1)
-        assert "no [[source]] is called" in node.quarterdose("pull", "--study", STUDY, "--from", "x", code=1)
+        assert "no [[source]] of the configuration" in node.quarterdose("pull", "--study", STUDY, "--from", "x", code=2)
