@@ -2,7 +2,7 @@
 
 Times are in ms, lengths in mm, angles in degrees, b-values in s/mm², doses in mmol/kg. A range is ``[from, to]``, both
 ends included. The defaults cover what the large vendors run at 1.5 T and 3 T; a site changes single keys, or adds
-``[[roles.override]]`` entries, which win over everything else.
+the entries of ``[roles] override``, which win over everything else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ``[[rule]]`` tables of ``config.toml``: conditions that must all hold, and what follows for the study.
 
 Conditions are data, never code. The patterns are regular expressions, found anywhere in the value, upper and lower case
-alike, as those of ``[[roles.override]]``; a range is ``[from, to]``, both ends included.
+alike, as those of ``[roles] override``; a range is ``[from, to]``, both ends included.
 """
 
 from __future__ import annotations
