@@ -63,6 +63,10 @@ def user(
     ],
 ) -> None:
     """Make the line for a user of receiver.user_identities: name, salt and hashed passcode."""
+    if not name or name != name.strip() or name.startswith("#") or not name.isprintable():
+        raise typer.BadParameter(f"{name!r}: a name begins with a visible character other than # and is one line")
+    if not passcode:
+        raise typer.BadParameter("an empty passcode would let in whoever leaves it out")
     typer.echo(line_for(name, passcode))
 
 

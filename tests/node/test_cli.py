@@ -163,6 +163,10 @@ def test_what_is_no_dicom_file_is_not_sent(config, tmp_path):
     assert "is not a DICOM file" in run("send", tmp_path / "note.txt", "--to", "pacs", "--config", config, code=1)
 
 
+def test_a_user_whose_line_would_be_a_comment_is_refused():
+    assert "other than #" in run("user", "#anna", "--passcode", "x", code=2)
+
+
 def test_two_nodes_on_one_data_folder_are_refused(config):
     held = lock(load_settings(config))
     assert "another node" in run("run", "--config", config, code=1)
