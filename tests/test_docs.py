@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import typer.main
 from typer.core import TyperGroup
 
 from node.cli import app
+from node.settings import load_settings
+from tests.conftest import ConfigMaker
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +59,15 @@ def test_commands_and_their_options_exist(page: Path) -> None:
         options = {option for parameter in known.params for option in (*parameter.opts, *parameter.secondary_opts)}
         asked = {word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)}
         assert isinstance(known, TyperGroup) or asked <= options | {"--help"}, call
+
+
+@pytest.mark.parametrize(("page", "table"), [("delivering.md", "destination"), ("retrieving.md", "source")])
+def test_the_examples_are_what_the_node_reads(page: str, table: str, make_config: ConfigMaker) -> None:
+    (example, *_) = re.findall(r"^```toml\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    shown = len(tomllib.loads(example)[table])
+    config = make_config()
+    config.write_text(config.read_text() + example.replace('name = "pacs"', 'name = "another"'))
+    assert len(getattr(load_settings(config), table)) == 1 + shown == 4
 
 
 def test_every_page_is_found_in_the_index() -> None:
