@@ -120,8 +120,8 @@ def synthesise(room: Room, study_id: int) -> None:
     run = room.run(study_id)
     work, prepared = run.work, PreparedStudy.load(run.work.prepared)
     model = room.model_for(prepared.channels, room.route(study_id))
+    chosen = f"{model.name} takes {', '.join(model.roles)}{room.cost(model, prepared.channels)}"
     with writing(room.engine) as session:
-        chosen = f"{model.name} takes {', '.join(model.roles)}{room.cost(model, prepared.channels)}"
         session.add(Event(study_id=run.study(session).id, who="node", what="model", why=chosen))
     result = _virtual(model, prepared, lambda done, of: room.progress(study_id, f"flip {done} of {of}", done / of))
     header = {
