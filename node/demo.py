@@ -64,7 +64,7 @@ class Result:
             f"low dose as it is {self.low_dose_psnr:.1f} dB",
             "next:",
             f"  {us} studies show {self.key[:8]} --config {config}",
-            f"  {us} demo --seed 6          another patient",
+            f"  {us} demo --seed 8          another patient",
             f"  {us} demo --pacs orthanc    the same against a real Orthanc",
         ]
 
