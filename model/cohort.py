@@ -96,6 +96,8 @@ class Cohort:
         index = folder / INDEX
         try:
             content = json.loads(index.read_text())
+            if "scanner" in content:  # the simulator writes a list of that name, too
+                raise CohortError(f"{folder} is simulated, not prepared yet: `cohort add` takes it, --from-simulator")
             if content["format"] != FORMAT:
                 raise CohortError(f"{index} has format {content['format']!r}, expected {FORMAT}; build it again")
             roles = tuple(Role(role) for role in content["roles"])

@@ -161,7 +161,8 @@ def _check(cohort: Cohort, settings: TrainingSettings, process: Process) -> None
     side = settings.crop or min(grid)
     if settings.architecture is Architecture.BONE and settings.half_precision and side < SMALLEST_HALF_PRECISION_SIDE:
         raise TrainingError(
-            f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: turn it off"
+            f"half precision needs volumes of {SMALLEST_HALF_PRECISION_SIDE} voxels, these have {side}: train in fp32 "
+            "(`--precision fp32`)"
         )
     if settings.batch % process.count:
         raise TrainingError(

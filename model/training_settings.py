@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from model.losses import Loss
 from model.network import GRID_MULTIPLE, Head
@@ -117,5 +118,10 @@ def settings_from(given: Mapping[str, Any]) -> TrainingSettings:
     try:
         return TypeAdapter(TrainingSettings).validate_python(dict(given))
     except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, one['loc']))}: {one['msg']} (not {one['input']!r})" for one in error.errors())
-        raise ValueError("; ".join(wrong)) from error
+        raise ValueError("; ".join(map(_in_words, error.errors()))) from error
+
+
+def _in_words(wrong: ErrorDetails) -> str:
+    if wrong["type"] == "value_error":  # what ``__post_init__`` says of the settings together
+        return str(wrong["ctx"]["error"])
+    return f"{'.'.join(map(str, wrong['loc']))}: {wrong['msg']} (not {wrong['input']!r})"

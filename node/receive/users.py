@@ -32,7 +32,9 @@ class Users:
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"receiver.user_identities = '{path}': {error}") from error
+            cause = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            remedy = "`quarterdose user NAME` prints a line for it"
+            raise ConfigurationError(f"receiver.user_identities: {path} cannot be read ({cause}); {remedy}") from error
         for number, line in enumerate(lines, start=1):
             if not line.strip() or line.startswith("#"):
                 continue

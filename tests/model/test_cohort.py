@@ -81,6 +81,12 @@ def test_a_broken_list_of_who_was_left_out_is_named(tmp_path):
         left_out(tmp_path)
 
 
+def test_what_the_simulator_wrote_is_no_cohort_yet(tmp_path):
+    (tmp_path / "cohort.json").write_text('{"anatomy": {}, "scanner": null}')  # the beginning of its own list
+    with pytest.raises(CohortError, match=r"cohort add.*--from-simulator"):
+        Cohort.open(tmp_path)
+
+
 def test_pickled_arrays_are_not_read(tmp_path):
     cohort = tiny_cohort(tmp_path, 1)
     np.save(tmp_path / "subject_000" / "target.npy", np.array([{}]), allow_pickle=True)

@@ -221,5 +221,7 @@ def test_names_and_settings_that_do_not_exist_are_said():
         settings_from({"widht": 3})
     with pytest.raises(ValueError, match=r"epochs.*'many'"):
         settings_from({"epochs": "many"})
+    with pytest.raises(ValueError, match=r"^crop must be a multiple of 16, not 31$"):
+        settings_from({"crop": "31"})
     given = settings_from({"crop": "64", "head": "residual", "cosine_decay": "true", "gradient_limit": None})
     assert (given.crop, given.head, given.cosine_decay, given.gradient_limit) == (64, "residual", True, None)

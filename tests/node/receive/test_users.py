@@ -141,7 +141,8 @@ def test_check_reads_the_file(tmp_path, users):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("scanner", "line 1 of .* is not name:salt:hash"), (None, "No such file")]
+    ("content", "said"),
+    [("scanner", "line 1 of .* is not name:salt:hash"), (None, "No such file.*quarterdose user NAME")],
 )
 def test_a_file_that_cannot_be_read_is_named(start_receiver, tmp_path, content, said):
     if content is not None:
