@@ -34,9 +34,11 @@ from preprocessing.convert import convert_series
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.nifti import read_nifti
 from preprocessing.normalise import scale_of
-from preprocessing.resample import resample
+from preprocessing.register import rigid
+from preprocessing.resample import Matrix, inverse, resample
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import FloatArray, Role, Volume
+from preprocessing.volume_file import load_volume
 from simulator.heads import AnatomyError
 from simulator.study import StudyFiles, simulate_subject, write_study
 
@@ -150,12 +152,12 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
     brain, inputs = prepared.brain, dict(zip(prepared.channels, prepared.input, strict=True))
     scale = prepared.scales[Role.LOW_DOSE]
 
-    def on_grid(volume: Volume) -> Volume:
-        return resample(volume, like=NETWORK_GRID, transform=prepared.transforms[Role.LOW_DOSE])
-
-    full = correct_bias(on_grid(convert_series(sorted(truth.full_dose.iterdir())).volumes[0]), brain).array
+    full_dose = convert_series(sorted(truth.full_dose.iterdir())).volumes[0]
+    to_full_dose = _to_full_dose(full_dose, load_volume(work.converted(Role.T1)), prepared)
+    full = correct_bias(resample(full_dose, like=NETWORK_GRID, transform=to_full_dose), brain).array
     full = np.where(brain, scale_of(full, brain, scale.low, scale.high).to_unit(full), 0).astype(np.float32)
-    virtual = on_grid(convert_series(virtual_files).volumes[0]).array
+    virtual_series = convert_series(virtual_files).volumes[0]
+    virtual = resample(virtual_series, like=NETWORK_GRID, transform=prepared.transforms[Role.LOW_DOSE]).array
     virtual = np.where(brain, scale.to_unit(virtual), 0).astype(np.float32)
     bright = _window(full, brain)
     columns = [
@@ -167,11 +169,22 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
         Column("full-dose T1ce", full, *bright),
     ]
     panel = stage.folder / "panel.png"
-    lesion = on_grid(read_nifti(truth.lesion)).array > 0.5 if truth.lesion else np.zeros_like(brain)
+    lesion = np.zeros_like(brain)
+    if truth.lesion:
+        lesion = resample(read_nifti(truth.lesion), like=NETWORK_GRID, transform=to_full_dose).array > 0.5
     draw_panel(panel, columns, brain, lesion)
     return Result(
         stage.folder, panel, key, psnr(l2(virtual, full, brain)), psnr(l2(inputs[Role.LOW_DOSE], full, brain))
     )
+
+
+def _to_full_dose(full_dose: Volume, t1: Volume, prepared: PreparedStudy) -> Matrix:
+    """From the network's grid to the full dose. A patient moves between two series, so it is registered to the T1 as
+    the inputs are (paper, section 2)."""
+    to_t1 = prepared.transforms[Role.T1]
+    mask = Volume(prepared.brain.astype(np.float32), NETWORK_GRID)
+    brain = resample(mask, like=t1.geometry, transform=inverse(to_t1)).array > 0.5
+    return rigid(t1, brain, full_dose) @ to_t1
 
 
 def _window(image: FloatArray, brain: NDArray[np.bool_]) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ def test_the_demonstration_runs_against_a_real_orthanc(make_config: ConfigMaker,
     assert done.returncode == 0, done.stdout + done.stderr
     assert "DELIVERING → DELIVERED" in done.stdout
     assert (out / "panel.png").read_bytes().startswith(b"\x89PNG")
+    [(virtual, low_dose)] = re.findall(r"virtual ([\d.]+) dB, low dose as it is ([\d.]+) dB", done.stdout)
+    assert float(virtual) > float(low_dose) + 3, "held against a full dose that lies where the inputs lie"
 
 
 def test_a_real_patient_goes_through_orthanc_and_back_though_it_is_down_for_a_minute(
