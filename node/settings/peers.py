@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from node.roles.rules import Pattern
 from node.settings.processing import Kind
-from node.settings.values import AeTitle, File, Name, Port, Retries, Seconds, Table
+from node.settings.values import AeTitle, File, Name, Port, Retries, Seconds, Table, Url
 
 
 class TlsSettings(Table):
@@ -53,7 +53,7 @@ class _DicomWeb(Table):
     """
 
     name: Name
-    url: str = Field(pattern=r"^https?://[^\s]+$")
+    url: Url
     authorization_file: File
     tls: TlsSettings | None = None
 

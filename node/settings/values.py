@@ -32,6 +32,7 @@ Caller = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0)]
 Name = Annotated[str, _written(r"[A-Za-z0-9_-]{1,32}", "1 to 32 letters, digits, - or _")]
+Url = Annotated[str, _written(r"https?://[^\s]+", "an address that begins with http:// or https://")]
 
 
 def _beside_the_configuration(path: str, info: ValidationInfo) -> str:

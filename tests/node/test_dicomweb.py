@@ -294,7 +294,7 @@ def test_tls_files_that_cannot_be_used_are_named(site, tmp_path):
         ('url = "https://pacs/"\ncertificate_authority = "/etc/ca.pem"',
          'write tls = { certificate_authority = "/etc/ca.pem", certificate = "", key = "" }'),
         ('url = "https://pacs/"\ncertificate_authority = ""', "leave certificate_authority out"),
-        ('url = "ftp://pacs/"', 'source "pacs".dicomweb.url'),
+        ('url = "ftp://pacs/"', """source "pacs".url = 'ftp://pacs/': should be an address that begins with http"""),
     ],
 )
 def test_an_address_that_would_be_no_good_is_refused(make_config, place, said):
