@@ -34,6 +34,7 @@ from preprocessing.convert import convert_series
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.nifti import read_nifti
 from preprocessing.normalise import scale_of
+from preprocessing.prepare import on_network_grid
 from preprocessing.register import rigid
 from preprocessing.resample import Matrix, inverse, resample
 from preprocessing.study import PreparedStudy
@@ -171,7 +172,8 @@ def compare(stage: Stage, truth: StudyFiles, virtual_files: list[Path], key: str
     panel = stage.folder / "panel.png"
     lesion = np.zeros_like(brain)
     if truth.lesion:
-        lesion = resample(read_nifti(truth.lesion), like=NETWORK_GRID, transform=to_full_dose).array > 0.5
+        mask = read_nifti(truth.lesion)
+        lesion = on_network_grid(mask.array > 0.5, mask.geometry, to_full_dose)
     draw_panel(panel, columns, brain, lesion)
     return Result(
         stage.folder, panel, key, psnr(l2(virtual, full, brain)), psnr(l2(inputs[Role.LOW_DOSE], full, brain))

@@ -148,12 +148,13 @@ def test_a_journal_without_room_says_so_until_there_is_some(tmp_path, monkeypatc
     assert (b"more", bytes(40_000)) in held(journal)
 
 
+def refuses(_: int) -> None:
+    """An fdatasync of a disk that is broken."""
+    raise OSError(5, "Input/output error")
+
+
 def test_a_disk_that_refuses_is_told(tmp_path, monkeypatch):
     journal = opened(tmp_path / "j")
-
-    def refuses(_: int) -> None:
-        raise OSError(5, "Input/output error")
-
     with monkeypatch.context() as patched:
         patched.setattr(os, "fdatasync", refuses)
         with pytest.raises(OSError, match="Input/output"):
@@ -189,12 +190,8 @@ def test_what_is_stored_while_the_journal_is_tidied_is_kept(tmp_path, monkeypatc
     monkeypatch.setattr(journals, "_SEGMENT", 3 * 4096)
     journal = opened(tmp_path / "j")
     journal.settle([append(journal, b"full", b"x" * 5000)])
-
-    def fail(_: int) -> None:
-        raise OSError(5, "Input/output error")
-
     with monkeypatch.context() as patched:
-        patched.setattr(os, "fdatasync", fail)
+        patched.setattr(os, "fdatasync", refuses)
         with pytest.raises(OSError, match="Input/output"):
             append(journal, b"lost", b"x")
 
