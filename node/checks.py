@@ -16,7 +16,14 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from node.database import DatabaseError, current_revision, newest_revision, open_database, why_not_ready
+from node.database import (
+    DatabaseError,
+    current_revision,
+    has_database,
+    newest_revision,
+    open_database,
+    why_not_ready,
+)  # fmt: skip
 from node.deliver import peer_of
 from node.dicomweb import server_of
 from node.files import DataFolder
@@ -118,13 +125,7 @@ def _database(settings: Settings) -> str:
 
 def _revision(settings: Settings) -> str | None:
     """Of the database, None when there is none yet. Raises DatabaseError or OSError when it cannot be used."""
-    try:
-        if not settings.database_file.exists():
-            return None
-    except PermissionError as error:
-        why = "cannot be seen by this user: check as the one who runs the node"
-        raise OSError(f"{settings.database_file} {why}") from error
-    return current_revision(open_database(settings))
+    return current_revision(open_database(settings)) if has_database(settings) else None
 
 
 def _brain_weights() -> str:

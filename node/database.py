@@ -39,6 +39,28 @@ def open_database(settings: Settings) -> Engine:
     return engine
 
 
+def has_database(settings: Settings) -> bool:
+    """Whether a node was ever started with these settings. Raises DatabaseError where this user cannot see that."""
+    try:
+        return settings.database_file.exists()
+    except PermissionError as error:
+        why = "cannot be seen by this user: do this as the user who runs the node"
+        raise DatabaseError(f"{settings.database_file} {why}") from error
+
+
+def existing_database(settings: Settings) -> Engine:
+    """For whoever looks or decides beside the node: a database that he made would belong to him, and not to the user
+    who runs it. Raises DatabaseError with the remedy."""
+    if not has_database(settings):
+        raise DatabaseError(
+            f"there is no database {settings.database_file}: start the node with this configuration first "
+            "(`quarterdose run`), or name another one by --config"
+        )
+    engine = open_database(settings)
+    ready(engine)
+    return engine
+
+
 def _full_is_locked(context: ExceptionContext) -> OperationalError | None:
     """A full disk in the words in which the durable engine (3.4.0) waits and tries again: it knows "database is locked"
     and takes anything else for the end, which would leave a workflow neither running nor ended until the next start.

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from node.cli.options import DEFAULT, AsJson, Config, print_json
-from node.database import open_database, ready
+from node.database import existing_database
 from node.errors import CommandError
 from node.settings import load_settings
 from preprocessing.role import Role
@@ -108,9 +108,7 @@ def add(
             sessions += prepared(from_prepared, roles)
         if from_node:
             settings = load_settings(config)
-            engine = open_database(settings)
-            ready(engine)
-            sessions += received(settings, engine, Preparing.of(settings, roles, told))
+            sessions += received(settings, existing_database(settings), Preparing.of(settings, roles, told))
         if from_dicom:
             settings = load_settings(config)
             status.update(f"reading headers in {from_dicom}")

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from node.actions import person
 from node.cli.options import DEFAULT, AsJson, Config, print_json
-from node.database import open_database, ready
+from node.database import existing_database, has_database
 from node.errors import CommandError
 from node.files import DataFolder
 from node.models.standing import Standing
@@ -107,8 +107,7 @@ def _decide(config: Path, which: str, standing: Standing, because: str) -> None:
     from node.models.registry import decide
 
     settings = load_settings(config)
-    engine = open_database(settings)
-    ready(engine)
+    engine = existing_database(settings)
     try:
         model = decide(engine, DataFolder(settings.node.data), which, standing, person(), because)
     except (CardError, WeightsError) as error:
@@ -119,14 +118,14 @@ def _decide(config: Path, which: str, standing: Standing, because: str) -> None:
 def _models(config: Path) -> list[tuple[KnownModel, Summary | None]]:
     from model.card import CardError
     from model.store import WeightsError
-    from node.models.registry import known_models
+    from node.models.registry import known_models, shipped_models
     from node.models.shadow import summarise
 
     settings = load_settings(config)
-    engine = open_database(settings)
-    ready(engine)
     try:
-        with Session(engine) as session:
+        if not has_database(settings):
+            return [(model, None) for model in shipped_models()]
+        with Session(existing_database(settings)) as session:
             known = known_models(session, DataFolder(settings.node.data))
             return [(model, summarise(session, model.digest)) for model in known]
     except (CardError, WeightsError) as error:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from node import retrieve
 from node.actions import person
 from node.cli.options import DEFAULT, AsJson, Config, print_json
-from node.database import open_database, ready, writing
+from node.database import existing_database, writing
 from node.engine import WorkStarter, is_at_work
 from node.errors import CommandError
 from node.settings import Settings, Source, load_settings
@@ -62,7 +62,7 @@ def pull(
     at_work = is_at_work(settings)
     if wait and not at_work:
         raise CommandError("no node is running, and it is the node that fetches: start it, or leave --wait out")
-    engine = _open(settings)
+    engine = existing_database(settings)
     starter = WorkStarter(engine)
     with writing(engine) as session:
         asked = [
@@ -81,7 +81,7 @@ def pull(
 @app.command("list")
 def list_pulls(config: Config = DEFAULT, as_json: AsJson = False) -> None:
     """Every study that is being or was fetched, the newest first."""
-    _show_pulls(_open(load_settings(config)), None, as_json)
+    _show_pulls(existing_database(load_settings(config)), None, as_json)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def cancel(
     number: Annotated[int, typer.Argument(help="The pull's number in `pulls list`.")], config: Config = DEFAULT
 ) -> None:
     """Fetch no more of it; what has arrived stays."""
-    with writing(_open(load_settings(config))) as session:
+    with writing(existing_database(load_settings(config))) as session:
         found = session.get(Pull, number)
         if found is None or found.state not in retrieve.OPEN:
             raise CommandError(f"there is no pull {number} under way; `quarterdose pulls list` shows them")
@@ -120,12 +120,6 @@ def _source(settings: Settings, name: str) -> Source:
         if name in ("", place.name):
             return place
     raise typer.BadParameter(f"no [[source]] of the configuration is called {name!r} (those are: {names})")
-
-
-def _open(settings: Settings) -> Engine:
-    engine = open_database(settings)
-    ready(engine)
-    return engine
 
 
 def _wait(engine: Engine, asked: list[int]) -> None:

@@ -18,7 +18,7 @@ from node import actions
 from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.collect import judge as judge_study
 from node.collect import study_facts
-from node.database import open_database, ready
+from node.database import existing_database
 from node.errors import CommandError
 from node.header.instance import HeaderError, InstanceHeader, scan
 from node.performed import performed
@@ -123,8 +123,7 @@ def _headers(paths: Iterable[Path]) -> Iterator[InstanceHeader]:
 
 
 def _of_study(settings: Settings, name: str, moment: datetime) -> _Trial:
-    engine = open_database(settings)
-    ready(engine)
+    engine = existing_database(settings)
     # Judged as the collector would, which may not have come to it yet; nothing of that is written.
     with Session(engine) as session, session.no_autoflush:
         try:

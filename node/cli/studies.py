@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from node import actions
 from node.cli.options import DEFAULT, AsJson, Config, print_json
-from node.database import open_database, ready
+from node.database import existing_database
 from node.engine import WorkStarter, is_at_work
 from node.quality.verdict import Verdict
 from node.report import describe_quarantined, describe_study, study_lines
@@ -139,9 +139,7 @@ def _tell_what_begins(what: str, settings: Settings) -> None:
 
 def _open(config: Path) -> tuple[Settings, Engine]:
     settings = load_settings(config)
-    engine = open_database(settings)
-    ready(engine)
-    return settings, engine
+    return settings, existing_database(settings)
 
 
 def _print_study(report: dict[str, Any], measures: bool) -> None:

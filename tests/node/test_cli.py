@@ -81,6 +81,19 @@ def test_lists_are_tables_for_people_and_json_for_programs(config, study):
     assert json.loads(run("studies", "quarantine", "--json", "--config", config))[0]["reason"] == "truncated [bold]"
 
 
+@pytest.mark.parametrize(
+    "command", [("studies", "list"), ("studies", "quarantine"), ("pulls", "list"),
+     ("models", "retire", "c8", "--because", "x")],
+)
+def test_who_asks_before_the_first_start_is_told_so_and_makes_no_database(config, command):
+    """It would belong to the person who asked, root for one, and the node's user could not write it."""
+    before = sorted(config.parent.rglob("*"))
+    said = run(*command, "--config", config, code=2)
+    assert "there is no database" in said and "quarterdose run" in said
+    assert "c8_four_roles" in run("models", "list", "--config", config)
+    assert sorted(config.parent.rglob("*")) == before
+
+
 @pytest.mark.parametrize("name", ["abc123", "abc", "1.2.3", "A1"])
 def test_a_study_is_found_by_key_uid_or_accession_number(config, study, name):
     shown = run("studies", "show", name, "--config", config)
