@@ -23,7 +23,7 @@ class Fold:
 
     def __post_init__(self) -> None:
         learned, judged = ({record.name for record in part.subjects} for part in (self.train, self.test))
-        for group in _groups((*self.train.subjects, *self.test.subjects)):
+        for group in groups_of((*self.train.subjects, *self.test.subjects)):
             if group & learned and group & judged:
                 raise CohortError(
                     f"{', '.join(sorted(group & judged))} cannot be judged by a network that learned from "
@@ -34,7 +34,7 @@ class Fold:
 def folds(cohort: Cohort, count: int, seed: int = 0) -> tuple[Fold, ...]:
     """``count`` folds of nearly the same size. Subjects that share an anatomy or a patient are held out together, so
     that no head is ever seen in training and in testing. Raises CohortError for fewer such groups than folds."""
-    groups = _groups(cohort.subjects)
+    groups = groups_of(cohort.subjects)
     if not 2 <= count <= len(groups):
         raise CohortError(f"{count} folds need as many unrelated heads; {cohort.folder} has {len(groups)}")
     order = np.random.default_rng((seed, 2)).permutation(len(groups))
@@ -60,8 +60,8 @@ def part(cohort: Cohort, fraction: float, seed: int = 0) -> Cohort:
     return replace(cohort, subjects=tuple(one for place, one in enumerate(cohort.subjects) if place in chosen))
 
 
-def _groups(subjects: Sequence[SubjectRecord]) -> list[set[str]]:
-    """Names of subjects that share an anatomy or a patient, directly or through others."""
+def groups_of(subjects: Sequence[SubjectRecord]) -> list[set[str]]:
+    """Names of subjects that share an anatomy or a patient, directly or through others: each of them in one group."""
     linked: dict[str, set[str]] = {}
     for key in ("anatomy", "patient"):
         shared: dict[str, set[str]] = defaultdict(set)

@@ -132,6 +132,7 @@ def validate(
         from model.contenders import contenders
         from model.crossvalidate import cross_validate
         from model.finish import write_folds
+        from model.folds import groups_of
         from model.paired import paired_table
         from model.pictures import figure_3, telling
         from model.processes import started
@@ -155,8 +156,8 @@ def validate(
             Console().print(f"{result.contender.name}: {', '.join(str(run) for run in result.runs)}",
                             highlight=False, soft_wrap=True, style="dim")  # fmt: skip
         tables = [
-            report.scores_table(results), paired_table(results), report.detection_table(results),
-            report.appearance_table(results), report.calibration_table(results),
+            report.scores_table(results), paired_table(results, groups_of(plan.cohort.subjects)),
+            report.detection_table(results), report.appearance_table(results), report.calibration_table(results),
         ]  # fmt: skip
         write_tables(out, "validate", tables)
         report.subjects_table(results).write_csv(out / "subjects.csv")
@@ -186,6 +187,7 @@ def ablate(
     """Which inputs matter: the paper's Table 1 by backward elimination, its own figures beside ours."""
     with reported():
         from model import ablate as studies
+        from model.folds import groups_of
         from model.paired import paired_table
         from model.processes import started
         from model.tables import write_tables
@@ -202,7 +204,7 @@ def ablate(
             results: Sequence[CrossValidation] = study(plan, settings, told)
         if not process.leads:
             return
-        tables = [studies.table_1(results), paired_table(results)]
+        tables = [studies.table_1(results), paired_table(results, groups_of(plan.cohort.subjects))]
         write_tables(out, "table1", tables)
     _show(tables, out / "table1.md")
 
@@ -224,6 +226,7 @@ def scale(
 ) -> None:
     """How performance grows with width and data: the paper's Figure 4, and what twice the data would bring."""
     with reported():
+        from model.folds import groups_of
         from model.paired import paired_table
         from model.processes import started
         from model.scale import draw_figure_4, figure_4_table
@@ -237,7 +240,7 @@ def scale(
             points = measure(plan, settings, width, fraction, told)
         if not process.leads:
             return
-        tables = [figure_4_table(points), paired_table([one.result for one in points])]
+        tables = [figure_4_table(points), paired_table([one.result for one in points], groups_of(plan.cohort.subjects))]
         write_tables(out, "figure4", tables)
         draw_figure_4(out / "figure4.png", points)
     _show(tables, out / "figure4.md")
