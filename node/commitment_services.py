@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, build_role, evt
+from pynetdicom import build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,8 +28,8 @@ from node.tables import Instance
 log = logging.getLogger(__name__)
 
 SUCCESS, PROCESSING_FAILURE, NO_SUCH_OBJECT = 0x0000, 0x0110, 0x0112  # PS3.7 Annex C.5
-_MISSING_ATTRIBUTE, _NOT_AUTHORISED = 0x0120, 0x0124
-_NO_SUCH_INSTANCE, _CLASS_CONFLICT = 0x0112, 0x0119  # Failure Reason (0008,1197), PS3.3 C.14.1.1
+MISSING_ATTRIBUTE, NOT_AUTHORISED = 0x0120, 0x0124
+NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119  # Failure Reason (0008,1197), PS3.3 C.14.1.1
 _ALL_COMMITTED, _FAILURES_EXIST = 1, 2
 _PAUSES = (0.5, 5.0, 30.0, 120.0)  # seconds before each try to report; after the last the peer has to ask again
 _PATIENCE_SECONDS = 30.0
@@ -48,10 +48,6 @@ class CommitmentServices:
         self._reports = reports
         self._settle = settle
         self._stopping = threading.Event()
-
-    def add_to(self, ae: AE) -> None:
-        """Accept the service: from whoever asks (SCU), and from the provider that answers us (SCP, PS3.4 J.3.3)."""
-        ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
 
     @property
     def handlers(self) -> list[evt.EventHandlerType]:
@@ -77,10 +73,10 @@ class CommitmentServices:
         peer = address_of(caller, self._settings)
         if peer is None:
             log.warning("%s asks for storage commitment, but no [[peer]] says where to answer it", caller)
-            return _NOT_AUTHORISED, None
+            return NOT_AUTHORISED, None
         request = event.action_information
         if "TransactionUID" not in request or not request.get("ReferencedSOPSequence"):
-            return _MISSING_ATTRIBUTE, None
+            return MISSING_ATTRIBUTE, None
         self._settle(_SETTLE_SECONDS)
         try:
             event_type, report = answer_to(request, self._engine, DataFolder(self._settings.node.data))
@@ -140,9 +136,9 @@ def _failure(session: Session, asked: Dataset, folder: DataFolder) -> int | None
     ).all()
     held = [row for row in rows if _is_whole(folder, row)]
     if not held:
-        return _NO_SUCH_INSTANCE
+        return NO_SUCH_INSTANCE
     if all(row.header.get("sop_class_uid") != asked.ReferencedSOPClassUID for row in held):
-        return _CLASS_CONFLICT
+        return CLASS_CONFLICT
     return None
 
 

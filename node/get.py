@@ -27,7 +27,8 @@ from pydicom.uid import (
 )
 from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelGet
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 
 from node.query import Answers, RetrieveScu
 from node.scu import Peer, StorageScp, associate
@@ -35,7 +36,7 @@ from node.sender import NotOfferedError
 from node.source import RetrieveError, StoppedError
 from node.taker import Taker
 
-_GET = StudyRootQueryRetrieveInformationModelGet
+_FIND, _GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 _MOST_CONTEXTS = 128  # of an association: their numbers are odd and below 256 (PS3.8 9.3.2.2)
 _CANCELLED = 0xA700  # nobody hears it: the association is being aborted
 # The likelier first.
@@ -44,6 +45,17 @@ _SYNTAXES = (
     JPEGLossless, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless, DeflatedExplicitVRLittleEndian,
     HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K, ExplicitVRBigEndian,
 )  # fmt: skip
+
+
+def contexts_for(sop_classes: Sequence[str]) -> list[PresentationContext]:
+    """What an association for C-FIND and C-GET of these SOP classes asks for, as far as there is room.
+
+    One context for each syntax and class, so that an instance comes as it lies there: of several syntaxes in one
+    context the peer takes one for all instances, and has to convert the others or leaves them out.
+    """
+    own = [build_context(_FIND), build_context(_GET)]
+    stored = islice(product(_SYNTAXES, sop_classes), _MOST_CONTEXTS - len(own))
+    return [*own, *(build_context(sop_class, syntax) for syntax, sop_class in stored)]
 
 
 class GetScu(RetrieveScu):
@@ -58,12 +70,8 @@ class GetScu(RetrieveScu):
         self._taker = taker
         self._sop_classes = sop_classes
         self._ae.maximum_pdu_size = maximum_pdu
-        self._ae.add_requested_context(_GET)
-        room = _MOST_CONTEXTS - len(self._ae.requested_contexts)
-        # One for each syntax and class, so that an instance comes as it lies there: of several syntaxes in one context
-        # the peer takes one for all instances, and has to convert the others or leaves them out.
-        for syntax, sop_class in islice(product(_SYNTAXES, sop_classes), room):
-            self._ae.add_requested_context(sop_class, syntax)
+        self._ae.requested_contexts = []  # or pynetdicom keeps what is there, and adds to it
+        self._ae.requested_contexts = contexts_for(sop_classes)
 
     def _associate(self) -> Association:
         return associate(self._ae, self._peer, storage=StorageScp(self._sop_classes, self._store))

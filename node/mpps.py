@@ -18,9 +18,11 @@ IN_PROGRESS, COMPLETED, DISCONTINUED = "IN PROGRESS", "COMPLETED", "DISCONTINUED
 ENDED = (COMPLETED, DISCONTINUED)
 
 # PS3.7 Annex C
-_NO_SUCH_OBJECT, _DUPLICATE, _INVALID_OBJECT = 0x0112, 0x0111, 0x0117
-_MISSING_ATTRIBUTE, _INVALID_VALUE, _PROCESSING_FAILURE = 0x0120, 0x0106, 0x0110
-_NO_LONGER_UPDATED = 0xA710  # Error ID, PS3.4 table F.7.2-2
+NO_SUCH_OBJECT, DUPLICATE, INVALID_OBJECT = 0x0112, 0x0111, 0x0117
+MISSING_ATTRIBUTE, INVALID_VALUE, PROCESSING_FAILURE = 0x0120, 0x0106, 0x0110
+RESOURCE_LIMITATION = 0x0213  # the modality tries again
+NO_LONGER_UPDATED = 0xA710  # Error ID, PS3.4 table F.7.2-2
+
 
 class StepError(Exception):
     """A request that cannot be followed, with the status that says so and, where there is one, the Error ID."""
@@ -34,17 +36,17 @@ class StepError(Exception):
 def create(session: Session, uid: str, step: Dataset, sender: str) -> None:
     """A step that has begun (N-CREATE, PS3.4 F.7.2.1). Raises StepError."""
     if not uid:
-        raise StepError(_INVALID_OBJECT, "the request names no Affected SOP Instance UID")
+        raise StepError(INVALID_OBJECT, "the request names no Affected SOP Instance UID")
     if _status(step) != IN_PROGRESS:
-        raise StepError(_INVALID_VALUE, f"Performed Procedure Step Status (0040,0252) must be {IN_PROGRESS} at first")
+        raise StepError(INVALID_VALUE, f"Performed Procedure Step Status (0040,0252) must be {IN_PROGRESS} at first")
     studies = dict.fromkeys(
         str(item.StudyInstanceUID) for item in step.get("ScheduledStepAttributesSequence") or []
         if item.get("StudyInstanceUID")
     )  # fmt: skip
     if not studies:
-        raise StepError(_MISSING_ATTRIBUTE, "no Study Instance UID in Scheduled Step Attributes Sequence (0040,0270)")
+        raise StepError(MISSING_ATTRIBUTE, "no Study Instance UID in Scheduled Step Attributes Sequence (0040,0270)")
     if _rows(session, uid):
-        raise StepError(_DUPLICATE, "there is a step of this SOP Instance UID")
+        raise StepError(DUPLICATE, "there is a step of this SOP Instance UID")
     for study in studies:
         row = ProcedureStep(
             sop_instance_uid=uid, study_instance_uid=study, status=IN_PROGRESS, sender=sender,
@@ -58,13 +60,13 @@ def update(session: Session, uid: str, step: Dataset) -> None:
     """What has become of a step (N-SET, PS3.4 F.7.2.2). Raises StepError."""
     rows = _rows(session, uid)
     if not rows:
-        raise StepError(_NO_SUCH_OBJECT, "there is no step of this SOP Instance UID")
+        raise StepError(NO_SUCH_OBJECT, "there is no step of this SOP Instance UID")
     if any(row.status in ENDED for row in rows):
         why = "Performed Procedure Step Object may no longer be updated"
-        raise StepError(_PROCESSING_FAILURE, why, _NO_LONGER_UPDATED)
+        raise StepError(PROCESSING_FAILURE, why, NO_LONGER_UPDATED)
     status = _status(step) or IN_PROGRESS
     if status not in (IN_PROGRESS, *ENDED):
-        raise StepError(_INVALID_VALUE, f"Performed Procedure Step Status (0040,0252) is {status!r}")
+        raise StepError(INVALID_VALUE, f"Performed Procedure Step Status (0040,0252) is {status!r}")
     for row in rows:
         row.status = status
         _follow(session, row, step)

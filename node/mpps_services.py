@@ -6,18 +6,16 @@ import logging
 from collections.abc import Callable
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import ModalityPerformedProcedureStep
+from pynetdicom import evt
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.database import writing
-from node.mpps import StepError, create, update
+from node.mpps import RESOURCE_LIMITATION, StepError, create, update
 
 log = logging.getLogger(__name__)
 
-_RESOURCE_LIMITATION = 0x0213  # PS3.7 Annex C: the modality tries again
 
 Answer = tuple[Dataset, None]
 
@@ -27,10 +25,6 @@ class ProcedureStepServices:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def add_to(self, ae: AE) -> None:
-        """Accept the service from whoever may call."""
-        ae.add_supported_context(ModalityPerformedProcedureStep)
 
     @property
     def handlers(self) -> list[evt.EventHandlerType]:
@@ -59,7 +53,7 @@ class ProcedureStepServices:
             return status, None
         except SQLAlchemyError as error:
             log.error("%s: a performed procedure step was not recorded: %s", caller, error)
-            status.Status = _RESOURCE_LIMITATION
+            status.Status = RESOURCE_LIMITATION
             return status, None
         status.Status = 0x0000
         return status, None

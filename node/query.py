@@ -10,6 +10,7 @@ from typing import Self
 
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
 from node.scu import Peer, associate, entity
@@ -58,6 +59,11 @@ class QueryScu:
     ) -> None:
         if self._association is not None and self._association.is_established:
             self._association.release()
+
+    @property
+    def proposed(self) -> list[PresentationContext]:
+        """What it asks an association for."""
+        return list(self._ae.requested_contexts)
 
     def studies(self, keys: Dataset) -> list[StudyFound]:
         """The studies that match the keys (PS3.4 C.6.2.1). Raises RetrieveError or NotOfferedError."""

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.presentation import build_context
+from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
@@ -80,6 +80,11 @@ class StorageScu:
     ) -> None:
         if self._association is not None and self._association.is_established:
             self._association.release()
+
+    @property
+    def proposed(self) -> list[PresentationContext]:
+        """What it asks an association for."""
+        return list(self._ae.requested_contexts)
 
     def takes(self, sop_class_uid: str) -> bool:
         """Whether the peer accepted a presentation context for it."""

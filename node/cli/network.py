@@ -1,4 +1,5 @@
-"""`quarterdose send` and `quarterdose echo`: what DCMTK's storescu and echoscu do, from our own configuration."""
+"""`quarterdose send` and `quarterdose echo`, what DCMTK's storescu and echoscu do, from our own configuration; and what
+peers want to know of us."""
 
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ def add_to(app: typer.Typer) -> None:
     app.command()(send)
     app.command()(echo)
     app.command()(user)
+    app.command()(conformance)
 
 
 def send(
@@ -54,6 +56,13 @@ def echo(to: To, calling: CallingAs = "", config: Config = DEFAULT) -> None:
     peer = _peer(config, to, calling)
     echo_peer(peer)
     typer.echo(f"{peer} answers")
+
+
+def conformance(config: Config = DEFAULT) -> None:
+    """Print the DICOM Conformance Statement of this version with these settings, in Markdown."""
+    from node.conformance import statement  # here, for the derived objects' code takes a second to load
+
+    typer.echo(statement(load_settings(config)), nl=False)
 
 
 def user(

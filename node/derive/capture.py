@@ -19,8 +19,10 @@ from node.derive.source import Instance, SourceSeries
 from preprocessing.volume import FloatArray
 
 KIND = "secondary_capture"
+SOP_CLASS = MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+IMAGE_TYPE = ["DERIVED", "SECONDARY", "VIRTUAL"]
 LABEL = "VIRTUAL"
-_SERIES_NUMBER_OFFSET = 2000
+SERIES_NUMBER_OFFSET = 2000
 _LABEL_HEIGHT = 1 / 18  # of the picture, as overlays in viewers are
 _SMALLEST_FONT = 9  # pixels: below, the letters are no longer told apart
 
@@ -29,10 +31,10 @@ def secondary_capture(
     array: FloatArray, source: SourceSeries, others: Iterable[Instance], provenance: Provenance
 ) -> Dataset:
     """``array`` is (frames, rows, columns) in the order of ``source.frames`` and in that series' signal units."""
-    dataset = start_object(source, others, provenance, KIND, MultiFrameGrayscaleWordSecondaryCaptureImageStorage)
-    dataset.SeriesNumber = int(source.header.get("SeriesNumber") or 0) + _SERIES_NUMBER_OFFSET
+    dataset = start_object(source, others, provenance, KIND, SOP_CLASS)
+    dataset.SeriesNumber = int(source.header.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
     dataset.ConversionType = "SYN"  # synthetic image (PS3.3 C.8.6.1)
-    dataset.ImageType = ["DERIVED", "SECONDARY", "VIRTUAL"]
+    dataset.ImageType = IMAGE_TYPE
     dataset.PatientOrientation = None
     dataset.BurnedInAnnotation = "YES"
     dataset.DerivationDescription = describe(provenance)

@@ -18,19 +18,20 @@ from node.derive.source import Instance, SourceSeries
 from preprocessing.volume import FloatArray
 
 KIND = "enhanced_mr"
+SOP_CLASS = EnhancedMRImageStorage
 IMAGE_TYPE = ["DERIVED", "PRIMARY", "T1", "VIRTUAL"]
 """Value 4 says how the contrast came about (PS3.3 C.8.16.1.4); extensible, no term for synthesis."""
 
-_SERIES_NUMBER_OFFSET = 1000
+SERIES_NUMBER_OFFSET = 1000
 
 
 def enhanced_mr(
     array: FloatArray, source: SourceSeries, others: Iterable[Instance], provenance: Provenance
 ) -> Dataset:
     """``array`` is (frames, rows, columns) in the order of ``source.frames`` and in that series' signal units."""
-    dataset = start_object(source, others, provenance, KIND, EnhancedMRImageStorage)
+    dataset = start_object(source, others, provenance, KIND, SOP_CLASS)
     dataset.update(acquisition_attributes(source))
-    dataset.SeriesNumber = int(source.header.get("SeriesNumber") or 0) + _SERIES_NUMBER_OFFSET
+    dataset.SeriesNumber = int(source.header.get("SeriesNumber") or 0) + SERIES_NUMBER_OFFSET
     dataset.ImageType = IMAGE_TYPE
     _set_description(dataset)
     dataset.BurnedInAnnotation = "NO"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -199,15 +199,21 @@ def _set_lossy(dataset: Dataset, header: Dataset) -> None:
             dataset[keyword] = header[keyword]
 
 
+PRIVATE_ATTRIBUTES: dict[int, tuple[str, Callable[[Provenance], str | list[str]]]] = {
+    0x01: ("what the object is", lambda provenance: "VIRTUAL"),
+    0x02: ("name of the model", lambda provenance: provenance.model_name),
+    0x03: ("SHA-256 of its weights, hex", lambda provenance: provenance.model_digest),
+    0x04: ("version of Quarterdose", lambda provenance: provenance.software_version),
+    0x05: ("SHA-256 of the inputs, hex", lambda provenance: provenance.inputs_digest),
+    0x06: ("roles of the inputs", lambda provenance: [role.value for role in provenance.roles]),
+}
+"""The provenance for machines, in a private block (PS3.5 7.8.1), all of VR LO: element, meaning, value."""
+
+
 def _set_private(dataset: Dataset, provenance: Provenance) -> None:
-    """The provenance for machines, in a private block (PS3.5 7.8.1)."""
     block = dataset.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True)
-    block.add_new(0x01, "LO", "VIRTUAL")
-    block.add_new(0x02, "LO", provenance.model_name)
-    block.add_new(0x03, "LO", provenance.model_digest)
-    block.add_new(0x04, "LO", provenance.software_version)
-    block.add_new(0x05, "LO", provenance.inputs_digest)
-    block.add_new(0x06, "LO", [role.value for role in provenance.roles])
+    for element, (_, value) in PRIVATE_ATTRIBUTES.items():
+        block.add_new(element, "LO", value(provenance))
 
 
 def _file_meta(dataset: Dataset) -> FileMetaDataset:

@@ -17,7 +17,7 @@ from node.derive.provenance import Provenance, is_ours
 from node.derive.source import Instance, SourceSeries, in_source_order, read_instances, read_source
 from preprocessing.volume import FloatArray, Role, Volume
 
-__all__ = ["KINDS", "DerivedSeries", "Provenance", "derive", "is_ours"]
+__all__ = ["KINDS", "SOP_CLASSES", "DerivedSeries", "Provenance", "derive", "is_ours"]
 
 _Maker = Callable[[FloatArray, SourceSeries, Iterable[Instance], Provenance], Dataset]
 _MAKERS: dict[str, _Maker] = {
@@ -25,6 +25,7 @@ _MAKERS: dict[str, _Maker] = {
     capture.KIND: capture.secondary_capture,
 }
 KINDS = tuple(_MAKERS)
+SOP_CLASSES = {enhanced.KIND: enhanced.SOP_CLASS, capture.KIND: capture.SOP_CLASS}
 
 
 @dataclass(frozen=True)

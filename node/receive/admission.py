@@ -13,18 +13,20 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from node.receive.users import Users
 from node.settings import Settings
 
-PERMANENT, TRANSIENT = 1, 2
-_BY_USER, _BY_ACSE, _BY_PRESENTATION = 1, 2, 3
+Rejection = tuple[int, int, int]
+"""Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+CALLED_UNKNOWN: Rejection = (1, 1, 7)
+CALLING_UNKNOWN: Rejection = (1, 1, 3)
+USER_REFUSED: Rejection = (1, 2, 1)
+LIMIT_EXCEEDED: Rejection = (2, 3, 2)
 _CONNECTIONS_WITHOUT_ASSOCIATION = 64
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 table 9-21), and the same for a person."""
+    """Why an association is refused, for the caller and for a person."""
 
-    result: int
-    source: int
-    reason: int
+    rejection: Rejection
     why: str
 
 
@@ -52,7 +54,7 @@ class Admission:
             identity = association.requestor.user_identity
             why = self._users.why_not(identity)
             if why is not None:
-                return Refusal(PERMANENT, _BY_ACSE, 1, f"{why} (receiver.user_identities)")
+                return Refusal(USER_REFUSED, f"{why} (receiver.user_identities)")
             if identity.positive_response_requested:
                 association.acceptor.add_negotiation_item(_confirmation())
         with self._lock:
@@ -80,22 +82,22 @@ class Admission:
     def _stranger(self, called: str, calling: str, address: str) -> Refusal | None:
         if called != self._node.ae_title:
             why = f"called AE title {called!r}, but this node is {self._node.ae_title!r}"
-            return Refusal(PERMANENT, _BY_USER, 7, why)
+            return Refusal(CALLED_UNKNOWN, why)
         callers = self._receiver.calling_ae_titles
         if any(_is(calling, address, caller) for caller in callers):
             return None
         why = f"calling AE title {calling!r} at {address}: this node takes from {', '.join(callers)}"
-        return Refusal(PERMANENT, _BY_USER, 3, f"{why} (receiver.calling_ae_titles)")
+        return Refusal(CALLING_UNKNOWN, f"{why} (receiver.calling_ae_titles)")
 
     def _too_many(self, calling: str) -> Refusal | None:
         self._admitted = [one for one in self._admitted if one.is_alive()]
         if len(self._admitted) >= self._receiver.maximum_associations:
             why = f"there are {len(self._admitted)} associations already (receiver.maximum_associations)"
-            return Refusal(TRANSIENT, _BY_PRESENTATION, 2, why)
+            return Refusal(LIMIT_EXCEEDED, why)
         of_peer = sum(one.requestor.primitive.calling_ae_title.strip() == calling for one in self._admitted)
         if of_peer >= self._receiver.maximum_associations_per_peer:
             why = f"{calling!r} has {of_peer} associations already (receiver.maximum_associations_per_peer)"
-            return Refusal(TRANSIENT, _BY_PRESENTATION, 2, why)
+            return Refusal(LIMIT_EXCEEDED, why)
         return None
 
 

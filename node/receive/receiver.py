@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID, AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
-from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import evt
 from pynetdicom.events import Event as NetworkEvent
 from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.sop_class import Verification, uid_to_service_class
+from pynetdicom.sop_class import uid_to_service_class
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -24,6 +23,7 @@ from node.commitment_services import CommitmentServices
 from node.files import DataFolder
 from node.mpps_services import ProcedureStepServices
 from node.receive.admission import Admission
+from node.receive.application import application_entity, storage_classes
 from node.receive.command import StoreRequest
 from node.receive.lane import Lane, sender_of
 from node.receive.negotiation import Negotiations
@@ -35,14 +35,6 @@ from node.tables import Event
 
 log = logging.getLogger(__name__)
 
-# What a brain MRI study is made of; configuration adds to it (receiver.extra_sop_classes).
-STORAGE_CLASSES = (
-    "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
-)
-
 # Service class application information of a Storage SCP (PS3.4 table B.3-2): all attributes are kept (level 2), bit
 # by bit (digital signature level 3), none is coerced.
 _STORES_EVERYTHING = b"\x02\x00\x03\x00\x00\x00"
@@ -50,7 +42,6 @@ _NOTED_AGAIN_SECONDS = 600.0
 _MOST_NOTED = 1000
 _SETTLE_SECONDS = 2.0
 _NAMED = 5  # SOP Class UIDs in one event
-_ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
 
 
 class Receiver:
@@ -78,7 +69,7 @@ class Receiver:
             receiver.maximum_pdu, receiver.network_timeout_seconds, receiver.request_timeout_seconds,
             self.store, associations, Negotiations(enabled=not receiver.user_identities),
         )  # fmt: skip
-        self._ae = self._application_entity()
+        self._ae = application_entity(settings)
         self._syntaxes = {
             str(context.abstract_syntax): frozenset(context.transfer_syntax) for context in self._ae.supported_contexts
         }
@@ -113,23 +104,6 @@ class Receiver:
         self._ae.shutdown()
         self.store.close()
 
-    def _application_entity(self) -> AE:
-        receiver = self._settings.receiver
-        ae = AE(self._settings.node.ae_title)
-        ae.maximum_pdu_size = receiver.maximum_pdu
-        ae.maximum_associations = _ANY_NUMBER
-        ae.acse_timeout = receiver.request_timeout_seconds
-        ae.network_timeout = ae.dimse_timeout = receiver.network_timeout_seconds
-        ae.add_supported_context(Verification)
-        self._commitments.add_to(ae)
-        self._steps.add_to(ae)
-        for sop_class in self._storage_classes():
-            ae.add_supported_context(sop_class, _transfer_syntaxes())
-        return ae
-
-    def _storage_classes(self) -> tuple[str, ...]:
-        return (*STORAGE_CLASSES, *self._settings.receiver.extra_sop_classes)
-
     def _handlers(self) -> Iterator[evt.EventHandlerType]:
         yield from (
             (evt.EVT_CONN_OPEN, self._opened),
@@ -152,7 +126,7 @@ class Receiver:
     def _requested(self, event: NetworkEvent) -> None:
         refusal = self._admission.admit(event.assoc)
         if refusal is not None:
-            event.assoc.acse.send_reject(refusal.result, refusal.source, refusal.reason)
+            event.assoc.acse.send_reject(*refusal.rejection)
             event.assoc.is_rejected = True
             event.assoc.kill()
             self._note(sender_of(event.assoc), "association refused", refusal.why)
@@ -180,7 +154,7 @@ class Receiver:
                 self._note(caller, *_not_accepted(uids, why))
 
     def _extended(self, event: NetworkEvent) -> dict[UID, bytes]:
-        return {uid: _STORES_EVERYTHING for uid in event.app_info if uid in self._storage_classes()}
+        return {uid: _STORES_EVERYTHING for uid in event.app_info if uid in storage_classes(self._settings)}
 
     def _released(self, event: NetworkEvent) -> None:
         self._admission.leave(event.assoc)
@@ -248,8 +222,3 @@ def _preferred(proposed: list[UID], taken: frozenset[UID]) -> list[UID]:
     if possible[:1] == [ImplicitVRLittleEndian] and ExplicitVRLittleEndian in possible:
         return [ExplicitVRLittleEndian]
     return possible[:1] or proposed
-
-
-def _transfer_syntaxes() -> list[str]:
-    """Every transfer syntax there is: instances are stored as received."""
-    return [str(uid) for uid in dict.fromkeys([*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes])]
