@@ -14,34 +14,33 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from node.receive.journal import Journal, Segment
+from node.receive.journal import Journal, Kept
 from node.receive.record import Arrival
 
-_GATHER_SECONDS = 0.05  # while nobody waits: a transaction for each instance would cost more than the instances
+_GATHER_SECONDS = 0.2  # while nobody waits: a transaction for each instance would cost more than the instances
 _QUIET_SECONDS = 2.0  # then the journal is emptied
 _AGAIN_SECONDS = 0.5  # between tries while the disk or the database cannot be written
-_MOST_HELD = 4 << 20  # bytes in memory; then whoever brings more waits
+_MOST_UNWRITTEN = 4000  # instances; then whoever brings more waits
 
 
 @dataclass(eq=False)
 class _Entry:
-    """``segment``: where the instance is durable meanwhile; None when its file is, and somebody waits for its row."""
+    """``kept``: where the instance is durable meanwhile; None when its file is, and somebody waits for its row."""
 
     arrival: Arrival
-    file: bytes | bytearray
-    segment: Segment | None
+    kept: Kept | None
     written: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
 
 
 class Clerk:
-    """``write_file`` writes the file of an arrival, not yet durable; ``write_rows`` makes the rows of a batch durable;
-    both raise what keeps them from it. ``refused`` is told of an acknowledged instance whose row cannot be written
-    though the database works. ``tidy`` frees what it can of the journal, at quiet times (True) all of it, without
-    being waited for."""
+    """``write_file`` writes the file of an arrival, not yet durable, from the journal; ``write_rows`` makes the rows of
+    a batch durable; both raise what keeps them from it. ``refused`` is told of an acknowledged instance whose row
+    cannot be written though the database works. ``tidy`` frees what it can of the journal, at quiet times (True) all of
+    it, without being waited for."""
 
     def __init__(
-        self, write_file: Callable[[Arrival, bytes | bytearray], None],
+        self, write_file: Callable[[Arrival, Kept], None],
         write_rows: Callable[[Sequence[Arrival]], None], refused: Callable[[Arrival, Exception], None],
         journal: Journal, tidy: Callable[[bool], None],
     ) -> None:  # fmt: skip
@@ -50,19 +49,18 @@ class Clerk:
         self._changed = threading.Condition()
         self._waiting: list[_Entry] = []
         self._in_hand: list[_Entry] = []
-        self._held = 0
         self._hurry = self._closed = False
         self._thread: threading.Thread | None = None
         self.problem: Exception | None = None
         """Why files or rows cannot be written at present. Nothing more should be taken meanwhile."""
 
-    def later(self, arrival: Arrival, file: bytes | bytearray, segment: Segment) -> None:
+    def later(self, arrival: Arrival, kept: Kept) -> None:
         """Write file and row soon, of an instance that is durable in the journal."""
-        self._enter(_Entry(arrival, file, segment), hurry=False)
+        self._enter(_Entry(arrival, kept), hurry=False)
 
     def now(self, arrival: Arrival) -> None:
         """Wait until the row is written of an instance whose file is durable. Raises what kept it from that."""
-        entry = _Entry(arrival, b"", None)
+        entry = _Entry(arrival, None)
         self._enter(entry, hurry=True)
         entry.written.wait()
         if entry.error is not None:
@@ -85,17 +83,20 @@ class Clerk:
 
     def _enter(self, entry: _Entry, *, hurry: bool) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._held < _MOST_HELD or self._closed)
-            if self._closed and entry.segment is None:
+            self._changed.wait_for(lambda: self._unwritten < _MOST_UNWRITTEN or self._closed)
+            if self._closed and entry.kept is None:
                 raise OSError(errno.ESHUTDOWN, "the node is stopping")
-            self._held += len(entry.file)
             self._waiting.append(entry)
-            self._hurry |= hurry or self._held >= _MOST_HELD
+            self._hurry |= hurry or self._unwritten >= _MOST_UNWRITTEN
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="clerk", daemon=True)
                 self._thread.start()
             if self._hurry or len(self._waiting) == 1:
                 self._changed.notify_all()
+
+    @property
+    def _unwritten(self) -> int:
+        return len(self._waiting) + len(self._in_hand)
 
     def _work(self) -> None:
         while self._take():
@@ -103,9 +104,10 @@ class Clerk:
             left = self._record(self._in_hand)
             with self._changed:
                 self._in_hand = left
+                self._changed.notify_all()
             if not left:
                 self._tidy(quiet)
-        waited_for = [entry for entry in self._in_hand if entry.segment is None]
+        waited_for = [entry for entry in self._in_hand if entry.kept is None]
         self._finish(waited_for, OSError(errno.ESHUTDOWN, "the node is stopping"))
 
     def _take(self) -> bool:
@@ -126,12 +128,12 @@ class Clerk:
             return []
         try:
             for entry in entries:
-                if entry.file:
-                    self._write_file(entry.arrival, entry.file)
+                if entry.kept is not None:
+                    self._write_file(entry.arrival, entry.kept)
             self._write_rows([entry.arrival for entry in entries])
         except (OperationalError, OSError) as error:  # locked, lost, or the disk full: the same for all
-            left = [entry for entry in entries if entry.segment is not None]
-            self._finish([entry for entry in entries if entry.segment is None], error)
+            left = [entry for entry in entries if entry.kept is not None]
+            self._finish([entry for entry in entries if entry.kept is None], error)
             self.problem = error if left else None
             return left
         except Exception as error:  # noqa: BLE001 - raised where somebody waits for it, else in the log and quarantine
@@ -143,7 +145,7 @@ class Clerk:
         return []
 
     def _refuse(self, entry: _Entry, error: Exception) -> list[_Entry]:
-        if entry.segment is not None:
+        if entry.kept is not None:
             try:
                 self._refused(entry.arrival, error)
             except SQLAlchemyError as problem:
@@ -153,10 +155,7 @@ class Clerk:
         return []
 
     def _finish(self, entries: Sequence[_Entry], error: Exception | None) -> None:
-        self._journal.settle([entry.segment for entry in entries if entry.segment is not None])
-        with self._changed:
-            self._held -= sum(len(entry.file) for entry in entries)
-            self._changed.notify_all()
+        self._journal.settle([entry.kept for entry in entries if entry.kept is not None])
         for entry in entries:
-            entry.error, entry.file = error, b""
+            entry.error = error
             entry.written.set()

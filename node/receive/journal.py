@@ -69,6 +69,22 @@ class Segment:
         os.fdatasync(self.descriptor)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A file that is durable in the journal, and where its bytes lie: until it is settled, nothing else does there."""
+
+    segment: Segment
+    position: int
+    size: int
+
+    def read(self) -> bytes:
+        """The file. Raises OSError, also where the disk gives less than was written."""
+        file = os.pread(self.segment.descriptor, self.size, self.position)
+        if len(file) < self.size:
+            raise OSError(errno.EIO, f"the journal has {len(file)} of {self.size} bytes")
+        return file
+
+
 class Journal:
     """For many threads. ``folder`` is there, and durably so."""
 
@@ -92,12 +108,13 @@ class Journal:
             path.unlink()
         sync(self._folder)
 
-    def append(self, note: bytes, file: bytes | bytearray, content_start: int, final: Path) -> Segment:
+    def append(self, note: bytes, file: bytes | bytearray, content_start: int, final: Path) -> Kept:
         """Make a small file durable whose data set begins at ``content_start``. Raises OSError.
 
-        The segment is to be given to ``settle`` when the file is written as ``final`` and has its row.
+        What it gives is to be given to ``settle`` when the file is written as ``final`` and has its row.
         """
         segment, position = self._reserve(_RECORD.size + len(note) + len(file))
+        kept = Kept(segment, position + _RECORD.size + len(note), len(file))
         try:
             lengths = len(note), content_start, len(file) - content_start
             seal = _seal(segment.generation, lengths, note, bytes(file[:content_start]))
@@ -105,17 +122,17 @@ class Journal:
             _write(segment.descriptor, position, head + note, file)
             self._syncs.commit(segment)
         except OSError:
-            self.settle([segment])
+            self.settle([kept])
             raise
         segment.files.append(final)
-        return segment
+        return kept
 
-    def settle(self, segments: Sequence[Segment]) -> None:
-        """One record of each item has its file and its row, or will have neither."""
+    def settle(self, done: Sequence[Kept]) -> None:
+        """These have their file and their row, or will have neither."""
         with self._changed:
-            for segment in segments:
-                segment.unsettled -= 1
-                if segment.broken:
+            for kept in done:
+                kept.segment.unsettled -= 1
+                if kept.segment.broken:
                     self._changed.notify_all()
 
     def tidy(self, settle_files: SettleFiles, *, current_too: bool) -> None:

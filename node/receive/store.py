@@ -23,7 +23,7 @@ from node.header.instance import HeaderError
 from node.receive.clerk import Clerk
 from node.receive.header_scan import identify
 from node.receive.incoming import Incoming
-from node.receive.journal import Journal, Record
+from node.receive.journal import Journal, Kept, Record
 from node.receive.record import Arrival, Ledger
 from node.receive.recover import intact, note_of, recover
 from node.tables import Quarantined
@@ -148,8 +148,8 @@ class Store:
         relative = str(path)[len(str(self._data.root)) + 1 :]
         arrival = Arrival(identity, digest, relative, incoming.size, sender)
         if incoming.held is not None:
-            segment = self._journal.append(note_of(arrival), incoming.held, incoming.content_start, path)
-            self._clerk.later(arrival, incoming.held, segment)
+            kept = self._journal.append(note_of(arrival), incoming.held, incoming.content_start, path)
+            self._clerk.later(arrival, kept)
         else:
             incoming.complete()
             incoming.move_to(path)  # nobody reads it before it has its row
@@ -157,9 +157,9 @@ class Store:
             self._clerk.now(arrival)
         return Answer(SUCCESS)
 
-    def _write_file(self, arrival: Arrival, file: bytes | bytearray) -> None:
+    def _write_file(self, arrival: Arrival, kept: Kept) -> None:
         """Nobody reads it before it has its row. Where the same bytes lie already, these take their place whole."""
-        path = self._data.root / arrival.path
+        path, file = self._data.root / arrival.path, kept.read()
         try:
             _write_new(path, file)
         except FileExistsError:
@@ -221,7 +221,7 @@ class Store:
                 session.add(row)
 
 
-def _write_new(path: Path, file: bytes | bytearray) -> None:
+def _write_new(path: Path, file: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     try:
         write_all(descriptor, file)

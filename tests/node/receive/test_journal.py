@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.receive import journal as journals
-from node.receive.journal import Journal, Record, Segment, records
+from node.receive.journal import Journal, Kept, Record, records
 from tests.waiting import eventually
 
 HEAD = b"preamble and meta"
 
 
-def append(journal: Journal, note: bytes, content: bytes) -> Segment:
+def append(journal: Journal, note: bytes, content: bytes) -> Kept:
     return journal.append(note, HEAD + content, len(HEAD), Path(f"final {note!r}"))
 
 
@@ -51,6 +51,15 @@ def test_the_file_is_kept_with_its_head(tmp_path):
     journal = opened(tmp_path / "j")
     append(journal, b"note", b"data set")
     assert list(journal.left()) == [Record(b"note", HEAD, b"data set")]
+
+
+def test_the_file_can_be_read_until_it_is_settled(tmp_path):
+    journal = opened(tmp_path / "j")
+    kept = [append(journal, b"note", bytes([number]) * 10_000) for number in range(3)]
+    assert [one.read() for one in kept] == [HEAD + bytes([number]) * 10_000 for number in range(3)]
+    os.truncate(only_segment(tmp_path / "j"), 9_000)
+    with pytest.raises(OSError, match="of 10017 bytes"):
+        kept[2].read()
 
 
 def test_many_threads_lose_nothing(tmp_path, monkeypatch):
@@ -159,8 +168,7 @@ def test_a_disk_that_refuses_is_told(tmp_path, monkeypatch):
         patched.setattr(os, "fdatasync", refuses)
         with pytest.raises(OSError, match="Input/output"):
             append(journal, b"lost", b"x")
-    segment = append(journal, b"kept", b"y")
-    journal.settle([segment])
+    journal.settle([append(journal, b"kept", b"y")])
     journal.tidy(lambda *_: None, current_too=True)
     assert held(journal) == []
 
