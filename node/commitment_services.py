@@ -31,7 +31,7 @@ SUCCESS, PROCESSING_FAILURE, NO_SUCH_OBJECT = 0x0000, 0x0110, 0x0112  # PS3.7 An
 MISSING_ATTRIBUTE, NOT_AUTHORISED = 0x0120, 0x0124
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119  # Failure Reason (0008,1197), PS3.3 C.14.1.1
 _ALL_COMMITTED, _FAILURES_EXIST = 1, 2
-_PAUSES = (0.5, 5.0, 30.0, 120.0)  # seconds before each try to report; after the last the peer has to ask again
+PAUSES = (0.5, 5.0, 30.0, 120.0)  # seconds before each try to report; after the last the peer has to ask again
 _PATIENCE_SECONDS = 30.0
 _SETTLE_SECONDS = 10.0
 
@@ -87,7 +87,7 @@ class CommitmentServices:
         return SUCCESS, None
 
     def _report(self, peer: PeerSettings, event_type: int, report: Dataset) -> None:
-        for pause in _PAUSES:
+        for pause in PAUSES:
             if self._stopping.wait(pause):
                 return
             if send_report(self._settings.node.ae_title, peer, event_type, report):

@@ -31,7 +31,7 @@ from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 
 from node.query import Answers, RetrieveScu
-from node.scu import Peer, StorageScp, associate
+from node.scu import MEDIUM, Peer, StorageScp, associate
 from node.sender import NotOfferedError
 from node.source import RetrieveError, StoppedError
 from node.taker import Taker
@@ -80,7 +80,7 @@ class GetScu(RetrieveScu):
         if not any(context.as_scp for context in association.accepted_contexts):
             why = "it accepts none of our storage classes with the roles swapped (SCP/SCU role selection)"
             raise NotOfferedError(f"{self._peer} cannot send by C-GET: {why}")
-        return association.send_c_get(identifier, _GET)  # type: ignore[no-any-return]
+        return association.send_c_get(identifier, _GET, priority=MEDIUM)  # type: ignore[no-any-return]
 
     def _store(self, event: evt.Event) -> Dataset:
         """One C-STORE sub-operation, within ``send_c_get``."""

@@ -11,9 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from node.mpps import ENDED
+from node.receive import storage_classes
 from node.settings import Settings
 from node.tables import Instance, ProcedureStep, Series, Study
-from node.ways import storage_classes
 
 
 @dataclass(frozen=True)

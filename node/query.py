@@ -13,7 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
-from node.scu import Peer, associate, entity
+from node.scu import MEDIUM, Peer, associate, entity
 from node.sender import NotOfferedError
 from node.source import (
     InstanceFound,
@@ -73,6 +73,8 @@ class QueryScu:
             setattr(query, keyword, keys.get(keyword, "") or "")
         for element in keys:
             query[element.tag] = element
+        if not all(str(element.value).isascii() for element in keys):
+            query.SpecificCharacterSet = "ISO_IR 192"
         return [
             StudyFound(
                 str(found.StudyInstanceUID), str(found.get("AccessionNumber") or ""),
@@ -114,7 +116,7 @@ class QueryScu:
     def _find(self, query: Dataset) -> Iterator[Dataset]:
         self._begin("C-FIND")
         try:
-            for status, identifier in self._open().send_c_find(query, _FIND):
+            for status, identifier in self._open().send_c_find(query, _FIND, priority=MEDIUM):
                 self._go_on()
                 if "Status" not in status:
                     raise RetrieveError(f"{self._peer} did not answer the C-FIND")
@@ -188,7 +190,9 @@ class MoveScu(RetrieveScu):
         self._ae.add_requested_context(_MOVE)
 
     def _ask(self, association: Association, identifier: Dataset) -> Answers:
-        return association.send_c_move(identifier, self._to, _MOVE)  # type: ignore[no-any-return]
+        return association.send_c_move(  # type: ignore[no-any-return]
+            identifier, self._to, _MOVE, priority=MEDIUM
+        )
 
 
 def _identifier(part: Part) -> Dataset:

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session
 from node.associations import Associations
 from node.database import writing
 from node.engine import WorkStarter, priors_from, pulls_from
+from node.receive import storage_classes
 from node.receive.store import Store
 from node.sender import NotOfferedError, SendError
 from node.settings import RetrievalSettings, Settings, Source
@@ -30,14 +31,14 @@ from node.source import Part, Retrieval, Search, Stopped, StoppedError
 from node.states import State, Trigger, move
 from node.tables import Event, Instance, Pull, Series, Study, now
 from node.taker import Taker
-from node.ways import storage_classes, way_to_retrieve
+from node.ways import way_to_retrieve
 
 log = logging.getLogger(__name__)
 
 QUEUED, RETRIEVING, DONE, FAILED, CANCELLED = "QUEUED", "RETRIEVING", "DONE", "FAILED", "CANCELLED"
 OPEN = (QUEUED, RETRIEVING)
 _BY_SERIES, _BY_INSTANCE = 2, 3  # from which attempt on
-_INSTANCES_AT_ONCE = 50  # UIDs in one identifier
+INSTANCES_AT_ONCE = 50  # UIDs in one identifier
 _LOOK_EVERY_SECONDS = 0.5  # whether a pull was cancelled
 _QUIET_SECONDS = 2.0  # a C-MOVE's last instances may still be on their way when its final answer comes
 _SETTLE_SECONDS = 10.0  # for the rows of what has arrived
@@ -141,8 +142,8 @@ class Retriever:
                 said = place.retrieve(Part(study, series), stopped) or said
                 continue
             names = sorted(instances)
-            for start in range(0, len(names), _INSTANCES_AT_ONCE):
-                some = tuple(names[start : start + _INSTANCES_AT_ONCE])
+            for start in range(0, len(names), INSTANCES_AT_ONCE):
+                some = tuple(names[start : start + INSTANCES_AT_ONCE])
                 said = place.retrieve(Part(study, series, some), stopped) or said
         return said
 

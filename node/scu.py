@@ -31,6 +31,8 @@ from node.sender import CommitmentReport, NotOfferedError, Outgoing, RefusedErro
 
 _STATUS_DUPLICATE = 0x0111  # PS3.7 Annex C.5.1: the peer has it already, which is all we wanted
 
+MEDIUM = 0  # Priority (0000,0700), PS3.7 section 9.1; pynetdicom's own choice is LOW
+
 _READ_BYTES = 1 << 17
 
 
@@ -97,7 +99,7 @@ class StorageScu:
         if not self._association.is_established:
             raise SendError(f"{self._peer} ended the association")
         try:
-            answer = self._association.send_c_store(file.path)
+            answer = self._association.send_c_store(file.path, priority=MEDIUM)
         except ValueError as error:
             # pynetdicom's way to say that the peer accepted no context for this SOP class and transfer syntax.
             raise RefusedError(f"{self._peer} does not take {file.sop_class_uid}: {error}") from error
@@ -120,7 +122,9 @@ class StorageScu:
         query.SOPInstanceUID = instance.sop_instance_uid
         found = False
         try:
-            answers = self._association.send_c_find(query, StudyRootQueryRetrieveInformationModelFind)
+            answers = self._association.send_c_find(
+                query, StudyRootQueryRetrieveInformationModelFind, priority=MEDIUM
+            )
             for status, identifier in answers:
                 if "Status" not in status or status.Status not in (0x0000, 0xFF00, 0xFF01):
                     raise SendError(f"{self._peer} did not answer the C-FIND for an instance: {status}")

@@ -6,16 +6,11 @@ from node.deliver import peer_of
 from node.dicomweb import server_of
 from node.get import GetScu
 from node.query import MoveScu, QueryScu
-from node.receive import STORAGE_CLASSES
+from node.receive import storage_classes
 from node.settings import DicomWebSource, Settings, Source
 from node.source import Retrieval, Search
 from node.taker import Taker
 from node.wado import QidoSearch, WadoSource
-
-
-def storage_classes(settings: Settings) -> tuple[str, ...]:
-    """The SOP Class UIDs that are fetched: those that the receiver takes."""
-    return (*STORAGE_CLASSES, *settings.receiver.extra_sop_classes)
 
 
 def way_to_ask(source: Source, settings: Settings) -> Search:

@@ -23,7 +23,8 @@ def chapter() -> str:
 
 Each result is one instance in a series of its own, in the study and the Frame of Reference of the low-dose series,
 frame by frame at the places of its slices, in Explicit VR Little Endian. UIDs are under 2.25 and follow from the
-inputs, the weights and the kind of object alone: what is made again has the same ones.
+study, the inputs, the weights and the kind of object alone: what is made again has the same ones, though after an
+upgrade its bytes may differ. Other inputs make a further series; an earlier one stays where it is.
 
 {table(("", named(enhanced.SOP_CLASS), named(capture.SOP_CLASS)), [
     ("in `config.toml`", f"`{enhanced.KIND}`", f"`{capture.KIND}`"),
@@ -32,7 +33,7 @@ inputs, the weights and the kind of object alone: what is made again has the sam
     ("Series Number (0020,0011)", f"that of the low dose + {enhanced.SERIES_NUMBER_OFFSET}",
      f"that of the low dose + {capture.SERIES_NUMBER_OFFSET}"),
     ("Burned In Annotation (0028,0301)", "NO", f"YES: {capture.LABEL} in each frame"),
-    ("Pixel values", "signal of the low-dose series by Rescale Slope", "stored values, without rescaling"),
+    ("Pixel values", "signal of the low-dose series after N4, 0 outside the brain", "the same, as stored values"),
 ])}
 
 Of both:
@@ -47,15 +48,21 @@ Of both:
      "the scanner (Acquisition Equipment), this node (Processing Equipment)"),
     ("Source Image Evidence and Referenced Series Sequence", "every instance that was an input"),
     ("Patient, Patient Study, General Study attributes, request attributes", "as in the low-dose series"),
-    ("Implementation Class UID (0002,0012)", f"`{IMPLEMENTATION_CLASS_UID}`, {IMPLEMENTATION_VERSION}"),
+    ("Implementation Class UID (0002,0012), Version Name (0002,0013), in files",
+     f"`{IMPLEMENTATION_CLASS_UID}`, {IMPLEMENTATION_VERSION}"),
 ])}
+
+Both are Standard Extended SOP Classes (PS3.2 section 7.3): the Enhanced MR has Repetition, Echo and Inversion Time,
+Flip Angle and the window at the top level too, the Secondary Capture Content Qualification and Source Image Evidence,
+both the private attributes. The Derivation Code Sequence has the code VIRTUAL-T1CE of the coding scheme
+{header.CODING_SCHEME}, which is ours.
 
 Private attributes, creator `{PRIVATE_CREATOR}`:
 
 {table(("Tag", "VR", "Meaning"), private)}
 
 An object of this node that comes back is known by Manufacturer, private creator or Contributing Equipment, kept, and
-never an input."""
+never an input; a Secondary Capture comes back only where `receiver.extra_sop_classes` has its SOP class."""
 
 
 def _values(values: list[str]) -> str:

@@ -19,6 +19,7 @@ from node.scu import Peer, StorageScu
 from node.sender import Outgoing
 from node.settings import Settings
 
+RETRIEVE_BY_GET = "Query, and retrieve by C-GET"
 SOMEBODY = Peer("PEER", "127.0.0.1", 104, "US")
 
 
@@ -50,7 +51,7 @@ def proposed(settings: Settings) -> dict[str, list[Service]]:
         "Deliver a result, and have it confirmed": _services(deliver.proposed),
         "Answer a request for storage commitment": _services([build_context(StorageCommitmentPushModel)], as_scp=True),
         "Query, and retrieve by C-MOVE": _services(move.proposed),
-        "Query, and retrieve by C-GET": [
+        RETRIEVE_BY_GET: [
             *_services(one for one in contexts_for(stored) if one.abstract_syntax not in stored),
             *_services((one for one in contexts_for(stored) if one.abstract_syntax in stored), as_scp=True),
         ],
@@ -83,4 +84,4 @@ def _in_a_cell(transfer_syntaxes: tuple[str, ...]) -> str:
     return ", ".join(map(named, transfer_syntaxes))
 
 
-_IN_A_CELL = 16
+_IN_A_CELL = 6

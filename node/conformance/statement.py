@@ -1,4 +1,4 @@
-"""The statement as a page in Markdown, in the order of PS3.2 Annex A; tables come from the code and the settings."""
+"""The statement as a page in Markdown; tables come from the code and the settings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ Quarterdose {version("quarterdose")}, a node that receives brain MRI studies and
 contrast-enhanced T1 series back. For research; not a medical device.
 
 This page was made by `quarterdose conformance --config config.toml` from the code of that version and the settings in
-`config.toml`; run it with yours, and it says what your node does. It follows PS3.2 Annex A. Two products that
-conform need not work together: try it with test data first. What was tried with which peer is in docs/peers.md."""
+`config.toml`; run it with yours, and it says what your node does. It has the content of PS3.2's former Annex A, not
+the layout of the present Annex N. Two products that conform need not work together: try it with test data first. What
+was tried with which peer is in docs/peers.md."""
 
 
 def _overview(settings: Settings) -> str:
@@ -43,8 +44,9 @@ def _overview(settings: Settings) -> str:
 
 {table(("SOP class", "UID", "as SCU", "as SCP"), rows)}
 
-DICOMweb, as user agent only: STOW-RS to deliver, QIDO-RS and WADO-RS to query and retrieve (section 4.3). Media
-Storage is not supported."""
+This is all that the node may propose or accept; an association proposes what it needs of it, and `quarterdose send`
+the SOP class of whatever file it is given. DICOMweb, as user agent only: STOW-RS to deliver, QIDO-RS and WADO-RS to
+query and retrieve (section 4.3). Media Storage is not supported."""
 
 
 def _networking(settings: Settings) -> str:
@@ -57,13 +59,13 @@ def _networking(settings: Settings) -> str:
         ("Maximum PDU announced otherwise as requestor, bytes", entity(SOMEBODY).maximum_pdu_size),
         ("Associations accepted at once", f"{receiver.maximum_associations}, of one calling AE title "
          f"{receiver.maximum_associations_per_peer}"),
-        ("Associations requested at once", "one for each destination; for each source one, and one for priors; one for "
-         "each answer to a request for storage commitment"),
+        ("Associations requested at once", "one for each destination; for each source one, and one for priors; one "
+         "to ask for what a study lacks; one for each answer to a request for storage commitment"),
         ("Asynchronous operations window", "accepted as 1, 1; not proposed"),
         ("Time for an association request to arrive", f"{receiver.request_timeout_seconds:g} s"),
         ("Time of silence, and for one PDU, as acceptor", f"{receiver.network_timeout_seconds:g} s, then A-ABORT"),
         ("Time for an answer as requestor", f"{settings.delivery.timeout_seconds:g} s when delivering, "
-         f"{settings.retrieval.timeout_seconds:g} s when retrieving; a whole retrieval "
+         f"{settings.retrieval.timeout_seconds:g} s when retrieving; one C-FIND, C-MOVE or C-GET as a whole "
          f"{settings.retrieval.total_seconds:g} s, then A-ABORT"),
     )  # fmt: skip
     return f"""## 2 Implementation model
@@ -90,16 +92,22 @@ def _interfaces(settings: Settings) -> str:
 
 TCP over IPv4 and IPv6. The listener speaks {spoken}.
 
-TLS, of the listener and towards every peer: 1.2 and 1.3, the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection
-Profile (PS3.15 section B.12); certificates of both sides are supported. User identity negotiation: {users}; none is
-proposed. Who may call is decided by calling AE title and, where configured, address. Audit trail messages (PS3.15
-A.5) are not sent: events are in the node's database and log.
+TLS 1.2 and 1.3. The listener follows the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15
+section B.12): ECDHE with AES-GCM or ChaCha20; callers show a certificate where `require_client_certificate` says so,
+and it is not tied to the AE title. Towards peers, their certificate and host name are checked, ours is shown where it
+is configured, and the cipher suites are those of Python's default context, which has further ones. The listener's
+files are read at the start; revocation lists are not consulted, the listener resumes no sessions.
+
+User identity negotiation: {users}; none is proposed. Who may call is decided by calling AE title and, where
+configured, by address, certificate and user identity. Audit trail messages (PS3.15 A.5) are not sent: events are in
+the node's database and log. Where `[health]` has a port, a probe answers HTTP there; it tells nothing of patients.
 
 ## 6 Character sets
 
-Instances are stored bit by bit, whatever their Specific Character Set. Text that the node shows or judges is read in
-every character set of PS3.3 C.12.1.1.2. Derived objects have the Specific Character Set of the low-dose series; text
-of their own is ASCII. Queries name no Specific Character Set."""
+Instances are stored bit by bit, whatever their Specific Character Set. Text that the node shows or judges is read as
+pydicom reads it, which knows the character sets of PS3.3 C.12.1.1.2 but Latin alphabet No. 9 (ISO_IR 203, read as No.
+1). Derived objects have the Specific Character Set of the low-dose series; text of their own is ASCII. A query by
+keys that are not ASCII is sent in ISO_IR 192."""
 
 
 def _configuration(settings: Settings) -> str:
@@ -109,8 +117,9 @@ def _configuration(settings: Settings) -> str:
 
 {table(("", "AE title", "address", "for"), [*ours, *_remote(settings)])}
 
-Callers that are accepted: {", ".join(f"`{title}`" for title in receiver.calling_ae_titles)}. Every AE title,
-address, SOP class to store, limit and timeout of this page is a key of `config.toml`, where each is explained."""
+Callers that are accepted: {", ".join(f"`{title}`" for title in receiver.calling_ae_titles)}. AE titles, addresses,
+further SOP classes to store, limits and timeouts are keys of `config.toml`, where each is explained; fixed are the
+SOP classes that are always stored, the PDU announced as requestor, and what this page calls fixed."""
 
 
 def _remote(settings: Settings) -> Iterable[tuple[str, str, str, str]]:
@@ -119,8 +128,10 @@ def _remote(settings: Settings) -> Iterable[tuple[str, str, str, str]]:
             yield "remote", place.ae_title, f"{place.host}:{place.port}", f"delivers to, confirmed by {place.confirm}"
         elif isinstance(place, DicomWebDestination):
             yield "remote", "–", place.url, f"delivers to by STOW-RS, confirmed by {place.confirm}"
+        else:
+            yield "remote", "–", "a folder", "delivers files to"
     for peer in settings.peer:
-        yield "remote", peer.ae_title, f"{peer.host}:{peer.port}", "answers requests for storage commitment"
+        yield "remote", peer.ae_title, f"{peer.host}:{peer.port}", "is told what is committed"
     for source in settings.source:
         if isinstance(source, DimseSource):
             yield "remote", source.ae_title, f"{source.host}:{source.port}", f"retrieves from by {source.retrieve}"

@@ -6,12 +6,12 @@ quarantine) → journal and group_commit (durable) → the answer; then clerk an
 a crash, recover.
 """
 
-from node.receive.application import STORAGE_CLASSES, application_entity
+from node.receive.application import STORAGE_CLASSES, application_entity, storage_classes
 from node.receive.receiver import Receiver
 from node.receive.record import Arrival, record
 from node.receive.store import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SUCCESS
 
 __all__ = [
     "CANNOT_UNDERSTAND", "DOES_NOT_MATCH_SOP_CLASS", "OUT_OF_RESOURCES", "STORAGE_CLASSES", "SUCCESS", "Arrival",
-    "Receiver", "application_entity", "record",
+    "Receiver", "application_entity", "record", "storage_classes",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ CALLED_UNKNOWN: Rejection = (1, 1, 7)
 CALLING_UNKNOWN: Rejection = (1, 1, 3)
 USER_REFUSED: Rejection = (1, 2, 1)
 LIMIT_EXCEEDED: Rejection = (2, 3, 2)
-_CONNECTIONS_WITHOUT_ASSOCIATION = 64
+CONNECTIONS_WITHOUT_ASSOCIATION = 64
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Admission:
     @property
     def most_connections(self) -> int:
         """Connections at once, with or without an association: beyond, they are closed before they say anything."""
-        return self._receiver.maximum_associations + _CONNECTIONS_WITHOUT_ASSOCIATION
+        return self._receiver.maximum_associations + CONNECTIONS_WITHOUT_ASSOCIATION
 
     def _stranger(self, called: str, calling: str, address: str) -> Refusal | None:
         if called != self._node.ae_title:

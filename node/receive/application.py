@@ -16,6 +16,7 @@ STORAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
 )
+_JPIP = {"1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205"}
 _ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
 
 
@@ -25,8 +26,9 @@ def storage_classes(settings: Settings) -> tuple[str, ...]:
 
 
 def transfer_syntaxes() -> list[str]:
-    """Every transfer syntax there is: instances are stored as received."""
-    return [str(uid) for uid in dict.fromkeys([*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes])]
+    """Every transfer syntax there is, for instances are stored as received; but those whose instances only say where
+    their pixels can be fetched: nobody could answer for these."""
+    return [uid for uid in dict.fromkeys(map(str, (*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes))) if uid not in _JPIP]
 
 
 def application_entity(settings: Settings) -> AE:

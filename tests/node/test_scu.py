@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from threading import Thread
+from typing import cast
 
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.uid import MRImageStorage
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance, Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
 
-from node.scu import Peer, StorageScu, associate, entity
-from node.sender import Outgoing
+from node.get import GetScu
+from node.query import MoveScu, QueryScu
+from node.scu import MEDIUM, Peer, StorageScu, associate, entity
+from node.sender import Outgoing, Whereabouts
+from node.source import Part, RetrieveError
+from node.taker import Taker
 from tests.mr_slices import mr_slice
 from tests.waiting import eventually
 
@@ -58,3 +72,59 @@ def test_a_report_on_the_same_association_is_heard_and_is_nobodys_answer(peer, t
             scu.request_commitment("1.2.3", [file])
             eventually(lambda heard=heard: heard, 5)
         assert heard == ["1.2.3"]
+
+
+@pytest.fixture
+def heard() -> list[tuple[int, Dataset | None]]:
+    """The priority of each request, and the identifier where it has one."""
+    return []
+
+
+@pytest.fixture
+def archive(heard: list[tuple[int, Dataset | None]]) -> Iterator[Peer]:
+    """Takes every C-STORE, finds nothing, has nothing to move or get."""
+
+    def hear(event: evt.Event) -> int:
+        heard.append((event.request.Priority, None if event.event is evt.EVT_C_STORE else event.identifier))
+        return 0x0000
+
+    def none(event: evt.Event) -> Iterator[object]:
+        hear(event)
+        yield from (() if event.event is evt.EVT_C_FIND else (None,) if event.event is evt.EVT_C_MOVE else (0,))
+
+    ae = AE("PEER")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelGet)
+    ae.add_supported_context(MRImageStorage, scu_role=True, scp_role=True)
+    handlers = [
+        (evt.EVT_C_STORE, hear), *((one, none) for one in (evt.EVT_C_FIND, evt.EVT_C_MOVE, evt.EVT_C_GET))
+    ]  # fmt: skip
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    yield Peer("PEER", "127.0.0.1", server.socket.getsockname()[1], "NODE", 5.0)
+    server.shutdown()
+
+
+def test_nothing_is_asked_with_low_priority(archive, heard, tmp_path):
+    """As pynetdicom would: some archives put it behind everything else."""
+    mr_slice("virtual", 1).save_as(tmp_path / "virtual.dcm", enforce_file_format=True)
+    file = Outgoing.of(tmp_path / "virtual.dcm")
+    with StorageScu(archive, [file], find=True) as storage:
+        storage.store(file)
+        storage.has(Whereabouts("1.2", "1.2.3", file.sop_instance_uid))
+    with MoveScu(archive, 5.0, "NODE") as move, contextlib.suppress(RetrieveError):
+        move.retrieve(Part("1.2"))
+    with GetScu(archive, 5.0, [MRImageStorage], 16384, cast(Taker, None)) as get, contextlib.suppress(RetrieveError):
+        get.retrieve(Part("1.2"))
+    assert [priority for priority, _ in heard] == [MEDIUM] * 4
+
+
+@pytest.mark.parametrize("name", ["MUELLER*", "Müller*", "山田^太郎"])
+def test_what_is_asked_for_arrives_in_any_script(archive, heard, name):
+    keys = Dataset()
+    keys.PatientName = name
+    with QueryScu(archive, 5.0) as query:
+        assert query.studies(keys) == []
+    [(_, identifier)] = heard
+    assert identifier is not None and str(identifier.PatientName) == name
+    assert ("SpecificCharacterSet" in identifier) != name.isascii()
