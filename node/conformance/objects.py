@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from node.conformance.markdown import named, table
 from node.derive import capture, enhanced, header
-from node.derive.provenance import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION,
-    MANUFACTURER,
-    PRIVATE_CREATOR,
-    PRIVATE_GROUP,
-)  # fmt: skip
+from node.derive.provenance import MANUFACTURER, PRIVATE_CREATOR, PRIVATE_GROUP
 
 
 def chapter() -> str:
@@ -48,8 +42,6 @@ Of both:
      "the scanner (Acquisition Equipment), this node (Processing Equipment)"),
     ("Source Image Evidence and Referenced Series Sequence", "every instance that was an input"),
     ("Patient, Patient Study, General Study attributes, request attributes", "as in the low-dose series"),
-    ("Implementation Class UID (0002,0012), Version Name (0002,0013), in files",
-     f"`{IMPLEMENTATION_CLASS_UID}`, {IMPLEMENTATION_VERSION}"),
 ])}
 
 Both are Standard Extended SOP Classes (PS3.2 section 7.3): the Enhanced MR has Repetition, Echo and Inversion Time,

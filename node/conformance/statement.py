@@ -53,8 +53,8 @@ def _networking(settings: Settings) -> str:
     ae, receiver = application_entity(settings), settings.receiver
     rows = (
         ("Application Context", "`1.2.840.10008.3.1.1.1`"),
-        ("Implementation Class UID", f"`{ae.implementation_class_uid}`"),
-        ("Implementation Version Name", f"`{ae.implementation_version_name}`"),
+        ("Implementation Class UID, in associations and files", f"`{ae.implementation_class_uid}`"),
+        ("Implementation Version Name, likewise", f"`{ae.implementation_version_name}`"),
         ("Maximum PDU announced as acceptor and for C-GET, bytes", receiver.maximum_pdu),
         ("Maximum PDU announced otherwise as requestor, bytes", entity(SOMEBODY).maximum_pdu_size),
         ("Associations accepted at once", f"{receiver.maximum_associations}, of one calling AE title "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pydicom.uid import AllTransferSyntaxes
+from pydicom.uid import UID, AllTransferSyntaxes
 from pynetdicom import AE
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
+from node.derive.provenance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from node.settings import Settings
 
 # What a brain MRI study is made of; configuration adds to it (receiver.extra_sop_classes).
@@ -36,6 +37,7 @@ def application_entity(settings: Settings) -> AE:
     J.3.3)."""
     receiver = settings.receiver
     ae = AE(settings.node.ae_title)
+    ae.implementation_class_uid, ae.implementation_version_name = UID(IMPLEMENTATION_CLASS_UID), IMPLEMENTATION_VERSION
     ae.maximum_pdu_size = receiver.maximum_pdu
     ae.maximum_associations = _ANY_NUMBER
     ae.acse_timeout = receiver.request_timeout_seconds

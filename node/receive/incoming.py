@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
-from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, PYNETDICOM_IMPLEMENTATION_VERSION
-
+from node.derive.provenance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
 from node.files import write_all
 
 PREAMBLE = bytes(128) + b"DICM"
@@ -123,8 +122,8 @@ def file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
     elements = b"".join((
         struct.pack("<HH2sHI", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01",
         _short(0x0002, b"UI", sop_class_uid), _short(0x0003, b"UI", sop_instance_uid),
-        _short(0x0010, b"UI", transfer_syntax_uid), _short(0x0012, b"UI", PYNETDICOM_IMPLEMENTATION_UID),
-        _short(0x0013, b"SH", PYNETDICOM_IMPLEMENTATION_VERSION),
+        _short(0x0010, b"UI", transfer_syntax_uid), _short(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+        _short(0x0013, b"SH", IMPLEMENTATION_VERSION),
     ))  # fmt: skip
     return struct.pack("<HH2sHI", 0x0002, 0x0000, b"UL", 4, len(elements)) + elements
 

@@ -52,6 +52,9 @@ def test_the_listener_takes_what_the_statement_says_and_nothing_else(node: Liste
         if association.is_established:
             association.release()
     assert taken == said
+    told = association.acceptor
+    for ours in (str(told.implementation_class_uid), told.implementation_version_name):
+        assert f"| `{ours}` |" in statement(node.settings)
 
 
 def test_every_transfer_syntax_that_it_lists_is_taken(node: Listening) -> None:
