@@ -25,6 +25,7 @@ from node.receive import incoming as coming
 from node.receive.tls import server_context, valid_until
 from node.settings import ConfigurationError, ReceiverTlsSettings, load_settings
 from node.tables import Instance
+from simulator.archive.send import Responses
 from tests.conftest import free_port, require, write_config
 from tests.mr_slices import mr_slice
 from tests.node.receive.certificates import Authority
@@ -116,7 +117,9 @@ def associate(node: Listening, tls: ssl.SSLContext) -> Association:
     ae.add_requested_context(MRImageStorage, ["1.2.840.10008.1.2.1"])
     ae.add_requested_context(Verification)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 5
-    return ae.associate("127.0.0.1", node.port, ae_title="QUARTERDOSE", tls_args=(tls, "127.0.0.1"))
+    association = ae.associate("127.0.0.1", node.port, ae_title="QUARTERDOSE", tls_args=(tls, "127.0.0.1"))
+    association.dimse.msg_queue = Responses()  # or pynetdicom loses one now and then
+    return association
 
 
 def kept(node: Listening, uid: str) -> bytes:
