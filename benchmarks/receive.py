@@ -52,6 +52,7 @@ from tests.mr_slices import mr_slice
 AE_TITLE = "QUARTERDOSE"
 CONTESTANTS = ("storescp", "orthanc", "pynetdicom", "stock", "node", "unsynced")
 _START_SECONDS = 30.0
+_ANY_NUMBER = 1000
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,10 @@ def pynetdicom(folder: Path, port: int) -> list[str]:
 
 
 def node(folder: Path, port: int, fast_lane: str = "true") -> list[str]:
-    config = write_config(folder, fast_lane=fast_lane, calling_ae_titles='["STORESCU"]')
+    config = write_config(
+        folder, fast_lane=fast_lane, calling_ae_titles='["STORESCU"]', maximum_associations=_ANY_NUMBER,
+        maximum_associations_per_peer=_ANY_NUMBER,
+    )  # fmt: skip
     lines = config.read_text().splitlines()
     place = next(n for n, line in enumerate(lines) if line.startswith("port ="))
     lines[place] = f"port = {port}"
