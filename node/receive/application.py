@@ -8,6 +8,7 @@ from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
 from node.derive.provenance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from node.header.pixels import JPIP
 from node.settings import Settings
 
 # What a brain MRI study is made of; configuration adds to it (receiver.extra_sop_classes).
@@ -17,7 +18,6 @@ STORAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
 )
-_JPIP = {"1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.204", "1.2.840.10008.1.2.4.205"}
 _ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
 
 
@@ -29,7 +29,7 @@ def storage_classes(settings: Settings) -> tuple[str, ...]:
 def transfer_syntaxes() -> list[str]:
     """Every transfer syntax there is, for instances are stored as received; but those whose instances only say where
     their pixels can be fetched: nobody could answer for these."""
-    return [uid for uid in dict.fromkeys(map(str, (*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes))) if uid not in _JPIP]
+    return [uid for uid in dict.fromkeys(map(str, (*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes))) if uid not in JPIP]
 
 
 def application_entity(settings: Settings) -> AE:

@@ -18,7 +18,7 @@ from node.files import DataFolder
 from node.receive import incoming as coming
 from node.receive.journal import Journal
 from node.receive.record import Arrival, Ledger
-from node.receive.store import OUT_OF_RESOURCES, SUCCESS, Store
+from node.receive.store import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Store
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Series, Study
 from tests.mr_slices import mr_slice
@@ -43,8 +43,8 @@ def encoded(dataset: Dataset) -> bytes:
     return content
 
 
-def keep(store: Store, dataset: Dataset) -> int:
-    incoming = store.open(dataset.SOPClassUID, dataset.SOPInstanceUID, "1.2.840.10008.1.2.1")
+def keep(store: Store, dataset: Dataset, transfer_syntax: str = "1.2.840.10008.1.2.1") -> int:
+    incoming = store.open(dataset.SOPClassUID, dataset.SOPInstanceUID, transfer_syntax)
     incoming.write(encoded(dataset))
     return store.keep(incoming, dataset.SOPClassUID, "PACS@127.0.0.1", lambda _: None).status
 
@@ -147,6 +147,17 @@ def test_a_large_instance_goes_to_the_disk_on_its_own(engine, data, store, monke
     assert keep(store, mr_slice("t1", 1)) == SUCCESS
     assert len(rows(engine)) == 1, "its row was waited for"
     assert list(store._journal.left()) == []
+
+
+def test_what_holds_no_pixels_is_in_quarantine_and_nobody_answers_for_it(engine, store):
+    """JPIP: they would have to be fetched elsewhere, and may be gone there when they are asked for."""
+    sent = mr_slice("t1", 1)
+    del sent.PixelData
+    assert keep(store, sent, "1.2.840.10008.1.2.4.94") == CANNOT_UNDERSTAND
+    assert not rows(engine)
+    with Session(engine) as session:
+        quarantined = session.scalars(select(Quarantined)).one()
+    assert "JPIP" in quarantined.reason and quarantined.claimed_study
 
 
 def test_what_cannot_be_recorded_is_in_quarantine_and_costs_the_others_nothing(engine, data, monkeypatch):
