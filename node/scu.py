@@ -26,7 +26,7 @@ from pynetdicom.sop_class import (
 from pynetdicom.status import code_to_category
 from pynetdicom.transport import AssociationSocket
 
-from node.derive.provenance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from node.entity import entity_of
 from node.reach import after_refusal, why_not
 from node.sender import CommitmentReport, NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
@@ -212,8 +212,7 @@ def _released(association: Association) -> Iterator[Association]:
 
 def entity(peer: Peer) -> AE:
     """An AE of ours that asks with the peer's timeouts."""
-    ae = AE(peer.our_ae_title)
-    ae.implementation_class_uid, ae.implementation_version_name = UID(IMPLEMENTATION_CLASS_UID), IMPLEMENTATION_VERSION
+    ae = entity_of(peer.our_ae_title)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = peer.timeout_seconds
     return ae
 

@@ -14,7 +14,7 @@ from node.receive.admission import (
     LIMIT_EXCEEDED,
     USER_REFUSED,
 )
-from node.receive.application import transfer_syntaxes
+from node.receive.application import TRANSFER_SYNTAXES
 from node.settings import Settings
 
 _OTHER_PROTOCOL = (1, 2, 2)  # pynetdicom's answer (PS3.8 section 9.3.2)
@@ -29,7 +29,7 @@ def chapter(settings: Settings) -> str:
 The transfer syntaxes of storage; of several in one presentation context the first that the caller proposes is taken,
 but Explicit VR Little Endian before Implicit VR Little Endian:
 
-{table(("Transfer syntax", "UID"), [(named(uid), f"`{uid}`") for uid in transfer_syntaxes()])}
+{table(("Transfer syntax", "UID"), [(named(uid), f"`{uid}`") for uid in TRANSFER_SYNTAXES])}
 
 What is accepted is stored. A result can be made only of what the node decodes: the syntaxes in which it asks for
 C-GET (chapter 4). An input in another one ends the study with the reason.

@@ -10,9 +10,10 @@ from node.settings import Settings
 
 def chapter(settings: Settings) -> str:
     """Association initiation policy, and conformance to each SOP class as SCU."""
-    activities = "\n\n".join(f"{name}:\n\n{contexts(services)}" for name, services in proposed(settings).items())
+    begun = proposed(settings)
+    activities = "\n\n".join(f"{name}:\n\n{contexts(services)}" for name, services in begun.items())
     delivery, retrieval = settings.delivery, settings.retrieval
-    of_get = max((one.transfer_syntaxes for one in proposed(settings)[RETRIEVE_BY_GET]), key=len)
+    of_get = max((one.transfer_syntaxes for one in begun[RETRIEVE_BY_GET]), key=len)
     return f"""## 4 Association initiation
 
 {activities}

@@ -47,13 +47,14 @@ def proposed(settings: Settings) -> dict[str, list[Service]]:
     deliver = StorageScu(SOMEBODY, made, find=True, report=lambda report: None)
     move = MoveScu(SOMEBODY, settings.retrieval.total_seconds, settings.node.ae_title)
     stored = storage_classes(settings)
+    get = contexts_for(stored)
     return {
         "Deliver a result, and have it confirmed": _services(deliver.proposed),
         "Answer a request for storage commitment": _services([build_context(StorageCommitmentPushModel)], as_scp=True),
         "Query, and retrieve by C-MOVE": _services(move.proposed),
         RETRIEVE_BY_GET: [
-            *_services(one for one in contexts_for(stored) if one.abstract_syntax not in stored),
-            *_services((one for one in contexts_for(stored) if one.abstract_syntax in stored), as_scp=True),
+            *_services(one for one in get if one.abstract_syntax not in stored),
+            *_services((one for one in get if one.abstract_syntax in stored), as_scp=True),
         ],
         "Verify": _services([build_context(Verification)]),
     }

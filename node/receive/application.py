@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydicom.uid import UID, AllTransferSyntaxes
+from pydicom.uid import AllTransferSyntaxes
 from pynetdicom import AE
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import ModalityPerformedProcedureStep, StorageCommitmentPushModel, Verification
 
-from node.derive.provenance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+from node.entity import entity_of
 from node.header.pixels import JPIP
 from node.settings import Settings
 
@@ -18,6 +18,11 @@ STORAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
     "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation Storage
 )
+TRANSFER_SYNTAXES = tuple(
+    uid for uid in dict.fromkeys(map(str, (*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes))) if uid not in JPIP
+)
+"""Every one there is, for instances are stored as received; but those whose instances only say where their pixels can
+be fetched: nobody could answer for these."""
 _ANY_NUMBER = 1 << 20  # the limits are ours (node.receive.admission)
 
 
@@ -26,18 +31,11 @@ def storage_classes(settings: Settings) -> tuple[str, ...]:
     return (*STORAGE_CLASSES, *settings.receiver.extra_sop_classes)
 
 
-def transfer_syntaxes() -> list[str]:
-    """Every transfer syntax there is, for instances are stored as received; but those whose instances only say where
-    their pixels can be fetched: nobody could answer for these."""
-    return [uid for uid in dict.fromkeys(map(str, (*ALL_TRANSFER_SYNTAXES, *AllTransferSyntaxes))) if uid not in JPIP]
-
-
 def application_entity(settings: Settings) -> AE:
     """The acceptor. Storage commitment goes both ways: whoever asks us is its SCU, whoever answers us its SCP (PS3.4
     J.3.3)."""
     receiver = settings.receiver
-    ae = AE(settings.node.ae_title)
-    ae.implementation_class_uid, ae.implementation_version_name = UID(IMPLEMENTATION_CLASS_UID), IMPLEMENTATION_VERSION
+    ae = entity_of(settings.node.ae_title)
     ae.maximum_pdu_size = receiver.maximum_pdu
     ae.maximum_associations = _ANY_NUMBER
     ae.acse_timeout = receiver.request_timeout_seconds
@@ -46,5 +44,5 @@ def application_entity(settings: Settings) -> AE:
     ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     ae.add_supported_context(ModalityPerformedProcedureStep)
     for sop_class in storage_classes(settings):
-        ae.add_supported_context(sop_class, transfer_syntaxes())
+        ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
     return ae

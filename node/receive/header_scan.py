@@ -18,8 +18,8 @@ from typing import BinaryIO, cast
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.derive.provenance import MANUFACTURER, PRIVATE_CREATOR, PRIVATE_GROUP
-from node.header.instance import scan
-from node.header.pixels import PIXEL_TAGS, UNDEFINED_LENGTH, fragments_end
+from node.header.instance import HeaderError, scan
+from node.header.pixels import JPIP, PIXEL_TAGS, UNDEFINED_LENGTH, fragments_end
 
 _UID = re.compile(rb"[0-9]+(?:\.[0-9]+)*")
 _WHOLE = re.compile(rb"[+-]?[0-9]{1,9}")
@@ -71,8 +71,11 @@ Content = bytes | bytearray | mmap.mmap
 def identify(content: Content, content_start: int, transfer_syntax_uid: str) -> Identity:
     """Read the DICOM file whose data set begins at ``content_start``.
 
-    Raises node.header.instance.HeaderError as its ``scan`` does.
+    Raises node.header.instance.HeaderError as its ``scan`` does, and for what only says where its pixels are: it may
+    come by DICOMweb, say, where no transfer syntax is negotiated.
     """
+    if transfer_syntax_uid in JPIP:
+        raise HeaderError("its pixels are not in it but elsewhere (JPIP)")
     found = walk(content, content_start, transfer_syntax_uid)
     return found if found is not None else identify_with_pydicom(content)
 
@@ -114,10 +117,7 @@ def _source(content: Content) -> BinaryIO:
     return cast(BinaryIO, content)  # it reads, seeks and tells as a file does
 
 
-# Deflated (also JPIP Referenced Deflate and JPIP HTJ2K Referenced Deflate) or big endian.
-_OTHERS = frozenset(
-    {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
-)
+_OTHERS = frozenset({DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian})
 
 
 class _DoubtError(Exception):

@@ -20,7 +20,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.database import writing
 from node.files import DataFolder, Folders, safe_name, sync, write_all, write_durably
 from node.header.instance import HeaderError
-from node.header.pixels import JPIP
 from node.receive.clerk import Clerk
 from node.receive.header_scan import identify
 from node.receive.incoming import Incoming
@@ -130,9 +129,6 @@ class Store:
 
     def _keep(self, incoming: Incoming, announced: str, sender: str, brings: Callable[[str], None]) -> Answer:
         digest = incoming.digest
-        if incoming.transfer_syntax_uid in JPIP:  # by DICOMweb, say, where nothing is negotiated
-            reason = "its pixels are not in it but elsewhere (JPIP)"
-            return self._quarantine(incoming, CANNOT_UNDERSTAND, sender, reason, _claimed_study(incoming))
         try:
             with incoming.view() as content:
                 identity = identify(content, incoming.content_start, incoming.transfer_syntax_uid)
