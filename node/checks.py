@@ -23,7 +23,7 @@ from node.database import (
     newest_revision,
     open_database,
     why_not_ready,
-)  # fmt: skip
+)
 from node.deliver import peer_of
 from node.dicomweb import server_of
 from node.files import DataFolder
