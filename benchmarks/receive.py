@@ -1,15 +1,17 @@
 """How fast the node receives, and in how much memory, beside what a site would run instead.
 
-    python -m benchmarks.receive [--rounds 3] [--associations 1 4 16] [--only orthanc node] [--nagle]
+    python -m benchmarks.receive [--rounds 3] [--associations 1 4 16] [--only orthanc node] [--nagle] [--cold]
     python -m benchmarks.receive --instances 100000 --associations 4 --only node --every 10000
     python -m benchmarks.receive --gigabyte
 
-592 MR instances of about 130 KB go from DCMTK's storescu over loopback to each receiver in turn, every time into an
-empty folder of the same disk. A cell is one such transfer; the cells of a round are interleaved, so that what else the
-machine does falls on all alike, and the median over the rounds is printed: instances/s, the ratio to Orthanc's, CPU
-milliseconds of the receiver for each instance, and the most memory it ever held (VmHWM). What was received is removed
-at the very end: ext4 passes over the places of files deleted in the last seconds one by one for each new file, which
-took storescp's rate from 2600 to 1600 instances/s. A cell takes up to 170 MB of disk.
+592 MR instances of about 130 KB go from DCMTK's storescu over loopback to each receiver in turn, every time newly
+started on an empty folder of the same disk. A cell is one such transfer, after as many other instances came the same
+way: receivers run for months, and how they begin (databases, caches, places on the disk) is another question, which
+``--cold`` asks. The cells of a round are interleaved, so that what else the machine does falls on all alike, and the
+median over the rounds is printed: instances/s, the ratio to Orthanc's, CPU milliseconds of the receiver for each
+instance, and the most memory it ever held (VmHWM). What was received is removed at the very end: ext4 passes over the
+places of files deleted in the last seconds one by one for each new file, which took storescp's rate from 2600 to 1600
+instances/s. A cell takes up to 350 MB of disk.
 
 Debian's DCMTK leaves Nagle's algorithm on, which waits 40 ms for the other side's delayed acknowledgement, for each
 instance; other builds turn it off. It is turned off here for the sender and every receiver (by a library loaded before
@@ -45,6 +47,8 @@ from benchmarks.receivers import AE_TITLE, CONTESTANTS, NODELAY, preloaded, runn
 from tests.conftest import require
 from tests.mr_slices import mr_slice
 
+_SETTLE_SECONDS = 3.0
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -55,11 +59,11 @@ class Cell:
     peak_mb: float
 
 
-def write_instances(folder: Path, count: int) -> list[Path]:
+def write_instances(folder: Path, numbers: range) -> list[Path]:
     """MR slices of 256 × 256 with the header of a usual scanner, about 130 KB each."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(numbers.start)
     paths = []
-    for number in range(1, count + 1):
+    for number in numbers:
         pixels = rng.integers(0, 4096, (256, 256), np.uint16)
         dataset = mr_slice(f"series {number // 200}", number, Rows=256, Columns=256, PixelData=pixels.tobytes())
         _fill(dataset)
@@ -108,14 +112,19 @@ def send(port: int, files: list[Path], associations: int, environment: dict[str,
     return time.perf_counter() - begin
 
 
-def measure(name: str, files: list[Path], associations: int, space: Path, environment: dict[str, str]) -> Cell:
-    """One transfer into an empty folder."""
+def measure(
+    name: str, before: list[Path], files: list[Path], associations: int, space: Path, environment: dict[str, str]
+) -> Cell:
+    """One transfer to a receiver of its own, which got the files ``before`` already."""
     with running(name, Path(tempfile.mkdtemp(dir=space)), environment) as (port, process):
+        if before:
+            send(port, before, associations, environment)
+            time.sleep(_SETTLE_SECONDS)
         os.sync()  # what the cell before wrote without waiting for the disk is not this one's to wait for
-        before = _cpu_seconds(process)
+        begin = _cpu_seconds(process)
         seconds = send(port, files, associations, environment)
         # Children that ended (storescp forks one for each association) count once they are waited for.
-        return Cell(len(files) / seconds, 1e3 * (_cpu_seconds(process) - before) / len(files), _peak_mb(process))
+        return Cell(len(files) / seconds, 1e3 * (_cpu_seconds(process) - begin) / len(files), _peak_mb(process))
 
 
 def _cpu_seconds(process: int) -> float:
@@ -129,14 +138,15 @@ def _peak_mb(process: int) -> float:
 
 
 def table(
-    names: list[str], files: list[Path], associations: list[int], rounds: int, space: Path, environment: dict[str, str]
+    names: list[str], before: list[Path], files: list[Path], associations: list[int], rounds: int, space: Path,
+    environment: dict[str, str],
 ) -> None:
     """Print the medians: a row for each contestant, its cells by the number of associations."""
     cells: dict[tuple[str, int], list[Cell]] = {}
     for number in range(rounds):
         for count in associations:
             for name in names:
-                cells.setdefault((name, count), []).append(measure(name, files, count, space, environment))
+                cells.setdefault((name, count), []).append(measure(name, before, files, count, space, environment))
                 cell = cells[name, count][-1]
                 print(f"round {number + 1}: {name} × {count}: {cell.rate:.0f}/s", file=sys.stderr, flush=True)
     print(f"{len(files)} instances of {files[0].stat().st_size / 1e3:.0f} KB, median of {rounds}")
@@ -216,6 +226,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, default=list(CONTESTANTS))
     parser.add_argument("--every", type=int, default=0, help="a long run: print after so many instances")
     parser.add_argument("--gigabyte", action="store_true", help="one Enhanced MR instance of 1 GB, and the memory")
+    parser.add_argument("--cold", action="store_true", help="receivers that have received nothing before")
     parser.add_argument("--nagle", action="store_true", help="DCMTK as Debian ships it")
     parser.add_argument("--folder", type=Path, default=None, help="where to receive; the disk that is measured")
     chosen = parser.parse_args()
@@ -230,12 +241,14 @@ def main() -> None:
             return
         sent = space / "sent"
         sent.mkdir()
-        files = write_instances(sent, min(chosen.instances, 592))
+        count = min(chosen.instances, 592)
+        files = write_instances(sent, range(1, count + 1))
         if chosen.every:
-            count = chosen.associations[0]
-            long_run(chosen.only[0], files, count, chosen.instances, chosen.every, space, environment)
+            at_once = chosen.associations[0]
+            long_run(chosen.only[0], files, at_once, chosen.instances, chosen.every, space, environment)
         else:
-            table(chosen.only, files, chosen.associations, chosen.rounds, space, environment)
+            before = [] if chosen.cold else write_instances(sent, range(count + 1, 2 * count + 1))
+            table(chosen.only, before, files, chosen.associations, chosen.rounds, space, environment)
     finally:
         shutil.rmtree(space)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine, ExceptionContext, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, configure_mappers
 
 from node.files import make_data_folder
 from node.settings import Settings
@@ -36,6 +36,7 @@ def open_database(settings: Settings) -> Engine:
             connection.execute(f"PRAGMA {pragma}")
 
     event.listen(engine, "handle_error", _full_is_locked)
+    configure_mappers()  # now, and not while the first caller waits for his association
     return engine
 
 

@@ -183,7 +183,7 @@ class Journal:
         if self._current is not None:
             return self._current
         if self._free:
-            return self._free.pop()
+            return self._free.pop(0)  # the one that was full first: to overwrite is less work than to append
         segment = self._unused()[0]
         segment.begin()
         self._full.remove(segment)

@@ -158,9 +158,7 @@ class Receiver:
 
     def _released(self, event: NetworkEvent) -> None:
         self._admission.leave(event.assoc)
-        self.store.settle(_SETTLE_SECONDS)  # whoever released may ask for the study at once
         self._associations.released(event.assoc)
-        self._on_closed()
 
     def _closed(self, event: NetworkEvent) -> None:
         self._admission.leave(event.assoc)
