@@ -148,7 +148,7 @@ def modality(settings: Settings, engine: Engine) -> Iterator[Modality]:
     settings = settings.model_copy(update={"peer": (known,)})
     receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine))
     receiver.start()
-    modality = Modality(settings)
+    modality = Modality(settings, receiver)
     modality.listen(port)
     yield modality
     modality.server.shutdown()
@@ -158,8 +158,9 @@ def modality(settings: Settings, engine: Engine) -> Iterator[Modality]:
 class Modality:
     """A sender of images that wants to delete its own copies."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, receiver: Receiver) -> None:
         self.settings = settings
+        self.receiver = receiver
         self.heard: list[tuple[int, Dataset]] = []
 
     def listen(self, port: int) -> None:
@@ -201,6 +202,7 @@ def test_the_node_answers_for_what_it_holds_and_only_for_that(modality, settings
     association = modality.call()
     assert [association.send_c_store(one).Status for one in (kept, lost)] == [0, 0]
     association.release()
+    assert modality.receiver.store.settle(20)
     with Session(engine) as session:
         row = session.scalars(select(Instance).where(Instance.sop_instance_uid == lost.SOPInstanceUID)).one()
         (settings.node.data / row.path).unlink()

@@ -83,6 +83,7 @@ def test_the_same_bytes_again_change_nothing_and_other_bytes_are_a_new_version(r
     for dataset in (mr_slice("t1", 1), mr_slice("t1", 1), mr_slice("t1", 1, PatientWeight=70)):
         assert association.send_c_store(dataset).Status == 0x0000
     association.release()
+    assert receiver.store.settle(20)
     with Session(engine) as session:
         rows = session.scalars(select(Instance).order_by(Instance.version)).all()
         assert [(row.version, row.current) for row in rows] == [(1, False), (2, True)]
@@ -97,6 +98,7 @@ def test_the_last_word_of_the_sender_counts_though_it_was_said_before(receiver, 
         assert association.send_c_store(dataset).Status == 0x0000
         assert receiver.store.settle(20)
     association.release()
+    assert receiver.store.settle(20)
     with Session(engine) as session:
         rows = session.scalars(select(Instance).order_by(Instance.version)).all()
         assert [(row.version, row.current) for row in rows] == [(1, True), (2, False)]
@@ -113,6 +115,7 @@ def test_a_compressed_instance_is_stored_as_received(receiver, settings, engine)
     dataset.compress(JPEG2000Lossless)
     assert association.send_c_store(dataset).Status == 0x0000
     association.release()
+    assert receiver.store.settle(20)
     with Session(engine) as session:
         stored = dcmread(settings.node.data / session.scalars(select(Instance.path)).one())
     assert stored.file_meta.TransferSyntaxUID == JPEG2000Lossless
@@ -163,6 +166,7 @@ def test_what_cannot_be_understood_is_kept_with_its_reason(receiver, settings, e
     assert store_bytes(association, data) == status, "and again, which makes no second copy"
     assert association.send_c_store(mr_slice("t1", 2)).Status == 0x0000, "the node keeps serving"
     association.release()
+    assert receiver.store.settle(20)
     with Session(engine) as session:
         row = session.scalars(select(Quarantined)).one()
         assert session.scalars(select(Study.study_instance_uid)).all() == [STUDY]
@@ -203,6 +207,7 @@ def test_the_same_instance_over_several_associations_at_once_is_stored_once(rece
     for thread in threads:
         thread.join()
     assert statuses == [0x0000] * 40
+    assert receiver.store.settle(20)
     with Session(engine) as session:
         assert len(session.scalars(select(Instance)).all()) == 10
 
