@@ -188,7 +188,9 @@ def main() -> int:
         settings = load_settings(config)
         engine = open_database(settings)
         ready(engine)
-        receiver = Receiver(settings, engine, Associations(), lambda: None, Reports(settings, engine))
+        receiver = Receiver(
+            settings, engine, Associations(), lambda: None, Reports(settings, engine), lambda request: None
+        )
         receiver.start()
         begin = time.monotonic()
         port, incoming = settings.receiver.port, settings.node.data / "incoming"

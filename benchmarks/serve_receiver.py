@@ -25,7 +25,10 @@ def main() -> None:
     settings = load_settings(Path(sys.argv[1]))
     engine = open_database(settings)
     ready(engine)
-    receiver = Receiver(settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine))
+    receiver = Receiver(
+        settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine),
+        tell=lambda request: None,
+    )  # fmt: skip
     receiver.start()
     signal.sigwait({signal.SIGTERM})
     receiver.stop()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from dbos import DBOS, DBOSClient, DBOSConfig, DBOSPortableJSONSerializer, EnqueueOptions
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from node.commitment_services import CommitmentRequest
+from node.database import writing
 from node.files import make_data_folder
 from node.routing.rules import Priority
-from node.settings import Settings
+from node.settings import DimseDestination, Settings
 from node.tables import Study
 
 STUDIES = "studies"
@@ -107,6 +111,10 @@ def launch(settings: Settings) -> None:
     for source in settings.source:
         DBOS.register_queue(pulls_from(source.name), worker_concurrency=1, polling_interval_sec=0.5)
         DBOS.register_queue(priors_from(source.name), worker_concurrency=1, polling_interval_sec=0.5)
+    known = [peer.ae_title for peer in settings.peer]
+    known += [place.ae_title for place in settings.destination if isinstance(place, DimseDestination)]
+    for ae_title in dict.fromkeys(known):
+        DBOS.register_queue(commitments_to(ae_title), worker_concurrency=1, polling_interval_sec=0.5)
 
 
 def deliveries_to(destination: str) -> str:
@@ -122,6 +130,15 @@ def pulls_from(source: str) -> str:
 def priors_from(source: str) -> str:
     """The name of the queue for the priors of one source: whatever they take, no other pull waits for them."""
     return f"priors-{source}"
+
+
+def commitments_to(ae_title: str) -> str:
+    """The name of the queue of the results of one peer's storage commitments."""
+    return f"commitments-{ae_title}"
+
+
+# A peer should have the answer to its request before the result comes over another association.
+_AFTER_THE_ANSWER_SECONDS = 0.5
 
 
 class WorkStarter:
@@ -174,6 +191,19 @@ class WorkStarter:
             "app_version": _VERSION,
         }
         self._client.enqueue_in_transaction(session, options, study.id, study.key, source, 1, 1)
+
+    def tell_commitment(self, request: CommitmentRequest) -> None:
+        """Enqueue telling the result of a storage commitment that a peer asked for. Raises SQLAlchemyError."""
+        identity = uuid4().hex
+        options: EnqueueOptions = {
+            "workflow_name": "tell_commitment",
+            "queue_name": commitments_to(request.ae_title),
+            "workflow_id": f"commitment-{identity}-1",
+            "app_version": _VERSION,
+            "delay_seconds": _AFTER_THE_ANSWER_SECONDS,
+        }
+        with writing(self._engine) as session:
+            self._client.enqueue_in_transaction(session, options, asdict(request), identity, 1)
 
     def resume(self, run: str) -> None:
         """Rewind a run that ended in one of ``RESUMABLE`` to the step that failed (engine note 10)."""

@@ -234,9 +234,11 @@ class StorageScp:
 
 
 def associate(
-    ae: AE, peer: Peer, report: CommitmentReport | None = None, storage: StorageScp | None = None
-) -> Association:
-    """An association that stands. Raises SendError with the standard's reason when there is none."""
+    ae: AE, peer: Peer, report: CommitmentReport | None = None, storage: StorageScp | None = None,
+    as_scp: Sequence[str] = (),
+) -> Association:  # fmt: skip
+    """An association that stands; ``as_scp``: the SOP classes in which the roles are to be swapped, beside those of
+    ``storage``. Raises SendError with the standard's reason when there is none."""
 
     def reported(event: evt.Event) -> tuple[int, None]:
         assert report is not None  # noqa: S101 - bound only when there is one
@@ -251,10 +253,10 @@ def associate(
     handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, opened)]
     if report is not None:
         handlers.append((evt.EVT_N_EVENT_REPORT, reported))
-    roles = []
     if storage is not None:
         handlers.append((evt.EVT_C_STORE, storage.store))
-        roles = [build_role(sop_class, scp_role=True) for sop_class in storage.sop_classes]
+        as_scp = [*as_scp, *storage.sop_classes]
+    roles = [build_role(sop_class, scp_role=True) for sop_class in as_scp]
     try:
         association = ae.associate(
             peer.host, peer.port, ae_title=peer.ae_title, ext_neg=roles, evt_handlers=handlers,

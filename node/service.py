@@ -12,8 +12,8 @@ from sqlalchemy import Engine, Select, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from node import commitment_results, priors, retrieve
 from node import engine as durable
-from node import priors, retrieve
 from node.associations import Associations
 from node.collect import Collector
 from node.commit import Reports
@@ -49,7 +49,9 @@ def run(settings: Settings) -> None:
     associations, starter = Associations(), durable.WorkStarter(engine)
     reports = Reports(settings, engine)
     collector = Collector(settings, engine, starter, associations)
-    receiver = Receiver(settings, engine, associations, on_closed=collector.wake, reports=reports)
+    receiver = Receiver(
+        settings, engine, associations, on_closed=collector.wake, reports=reports, tell=starter.tell_commitment
+    )
     try:
         receiver.start()  # before anything that runs on its own: a port that is taken ends the process here
     except OSError as error:
@@ -63,6 +65,7 @@ def run(settings: Settings) -> None:
     register(Steps(settings, engine, worker, Deliverer(settings, engine, reports)))
     retrieve.register(retrieve.Retriever(settings, engine, receiver.store, associations))
     priors.register(priors.PriorSeeker(settings, engine, starter, associations))
+    commitment_results.register(commitment_results.CommitmentResults(settings, engine))
     durable.launch(settings)
     close_the_dead(engine, starter)
     collector.start()

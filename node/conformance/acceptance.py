@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from node import commitment_services as commitment
 from node import mpps
+from node.commitment_results import CLASS_CONFLICT, NO_SUCH_INSTANCE
 from node.conformance.markdown import named, table
 from node.conformance.services import accepted, contexts
 from node.receive import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, OUT_OF_RESOURCES, SUCCESS
@@ -22,6 +23,7 @@ _OTHER_PROTOCOL = (1, 2, 2)  # pynetdicom's answer (PS3.8 section 9.3.2)
 
 def chapter(settings: Settings) -> str:
     """Association acceptance policy, and conformance to each SOP class as SCP."""
+    delivery = settings.delivery
     return f"""## 3 Association acceptance
 
 {contexts(accepted(settings))}
@@ -79,23 +81,23 @@ series needs a Frame of Reference UID.
 
 ### 3.3 Storage commitment
 
-As SCP (PS3.4 Annex J): asked by N-ACTION, the node answers for what it holds whole at that moment; an instance in
+As SCP (PS3.4 Annex J): asked by N-ACTION, the node answers for what it holds whole when it reports; an instance in
 quarantine is not committed to. The N-EVENT-REPORT goes over an association of its own, with the SCP role proposed, to
-the address that `[[peer]]` or `[[destination]]` gives for the caller: {len(commitment.PAUSES)} tries, fixed, each
-after a pause of {", ".join(f"{pause:g}" for pause in commitment.PAUSES)} s, which a restart of the node forgets;
-without a report the peer has to ask again. Retrieve AE Title and Storage Media File-Set are neither used nor sent:
+the address that `[[peer]]` or `[[destination]]` gives for the caller. One that is not taken is tried again as a
+delivery is, first after {delivery.first_retry_seconds:g} s, until {delivery.give_up_hours:g} h have gone by; neither a
+restart nor a crash forgets it. Retrieve AE Title and Storage Media File-Set are neither used nor sent:
 what is committed to is kept as section 3.2 says, for this node's own work.
 
 {table(("N-ACTION status", "when"), [
     (_hex(commitment.SUCCESS), "a report will follow"),
     (_hex(commitment.NOT_AUTHORISED), "no address is configured to report to"),
-    (_hex(commitment.MISSING_ATTRIBUTE), "no Transaction UID, or no Referenced SOP Sequence"),
-    (_hex(commitment.PROCESSING_FAILURE), "the database cannot be read, or the request not be understood"),
+    (_hex(commitment.MISSING_ATTRIBUTE), "no Transaction UID, no Referenced SOP Sequence, or one of its UIDs lacks"),
+    (_hex(commitment.PROCESSING_FAILURE), "the database cannot be written"),
 ])}
 
 {table(("Failure Reason (0008,1197)", "when"), [
-    (_hex(commitment.NO_SUCH_INSTANCE), "it is not held, or not whole"),
-    (_hex(commitment.CLASS_CONFLICT), "it is held under another SOP class"),
+    (_hex(NO_SUCH_INSTANCE), "it is not held, or not whole"),
+    (_hex(CLASS_CONFLICT), "it is held under another SOP class"),
 ])}
 
 As SCU it hears reports on its own requests here too:

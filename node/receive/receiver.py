@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.commit import Reports
-from node.commitment_services import CommitmentServices
+from node.commitment_services import CommitmentRequest, CommitmentServices
 from node.files import DataFolder
 from node.mpps_services import ProcedureStepServices
 from node.receive.admission import Admission
@@ -46,12 +46,12 @@ _NAMED = 5  # SOP Class UIDs in one event
 
 class Receiver:
     """The listener. ``on_closed`` is called after each association has ended; ``reports`` hears what destinations say
-    about the storage commitments we asked them for."""
+    about the storage commitments we asked them for, ``tell`` has those answered that we are asked for."""
 
     def __init__(
         self, settings: Settings, engine: Engine, associations: Associations, on_closed: Callable[[], None],
-        reports: Reports,
-    ) -> None:
+        reports: Reports, tell: Callable[[CommitmentRequest], None],
+    ) -> None:  # fmt: skip
         self._associations = associations
         self._settings = settings
         self._engine = engine
@@ -63,7 +63,7 @@ class Receiver:
         self._admission = Admission(settings)
         receiver = settings.receiver
         self.store = Store(engine, DataFolder(settings.node.data), int(receiver.minimum_free_gb * 1e9))
-        self._commitments = CommitmentServices(settings, engine, reports, self.store.settle)
+        self._commitments = CommitmentServices(settings, reports, tell, self.store.settle)
         self._steps = ProcedureStepServices(engine)
         self._lane = Lane(
             receiver.maximum_pdu, receiver.network_timeout_seconds, receiver.request_timeout_seconds,
@@ -100,7 +100,6 @@ class Receiver:
     def stop(self) -> None:
         """Stop listening and abort what is open: a sender keeps what was not acknowledged."""
         self._stopping = True
-        self._commitments.stop()
         self._ae.shutdown()
         self.store.close()
 

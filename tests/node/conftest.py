@@ -21,6 +21,7 @@ from node.receive.store import Store
 from node.settings import Settings
 from node.tables import Instance
 from simulator.archive.server import Archive
+from tests.node.telling import telling
 
 
 @pytest.fixture
@@ -42,7 +43,10 @@ def associations() -> Associations:
 
 @pytest.fixture
 def receiver(settings: Settings, engine: Engine, associations: Associations) -> Iterator[Receiver]:
-    receiver = Receiver(settings, engine, associations, on_closed=lambda: None, reports=Reports(settings, engine))
+    receiver = Receiver(
+        settings, engine, associations, on_closed=lambda: None, reports=Reports(settings, engine),
+        tell=telling(settings, engine),
+    )  # fmt: skip
     receiver.start()
     yield receiver
     receiver.stop()

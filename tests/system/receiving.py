@@ -21,6 +21,7 @@ from node.settings import DimseSource, Source, load_settings
 from node.source import StudyFound
 from node.tables import Instance, Pull
 from node.ways import way_to_ask
+from tests.node.telling import telling
 
 
 class ReceivingNode:
@@ -30,9 +31,11 @@ class ReceivingNode:
         self.settings = load_settings(config)
         self.engine = open_database(self.settings)
         ready(self.engine)
-        reports = Reports(self.settings, self.engine)
         self._associations = Associations()
-        self._receiver = Receiver(self.settings, self.engine, self._associations, lambda: None, reports)
+        self._receiver = Receiver(
+            self.settings, self.engine, self._associations, lambda: None, Reports(self.settings, self.engine),
+            telling(self.settings, self.engine),
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         self._receiver.start()
@@ -75,11 +78,13 @@ class ReceivingNode:
 
     def held(self) -> dict[str, Path]:
         """The files of all instances by SOP Instance UID."""
+        assert self._receiver.store.settle(20)
         with Session(self.engine) as session:
             rows = session.execute(select(Instance.sop_instance_uid, Instance.path)).all()
         return {uid: self.settings.node.data / path for uid, path in rows}
 
     def senders(self) -> set[str]:
         """Who sent them."""
+        assert self._receiver.store.settle(20)
         with Session(self.engine) as session:
             return set(session.scalars(select(Instance.sender)))

@@ -18,6 +18,7 @@ from node.database import open_database, ready
 from node.receive import Receiver
 from node.settings import Settings, load_settings
 from tests.conftest import write_config
+from tests.node.telling import telling
 
 StartReceiver = Callable[..., "Listening"]
 
@@ -51,7 +52,9 @@ def start_receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartRe
             engine = open_database(settings)
             ready(engine)
             associations = Associations()
-            receiver = Receiver(settings, engine, associations, lambda: None, Reports(settings, engine))
+            receiver = Receiver(
+                settings, engine, associations, lambda: None, Reports(settings, engine), telling(settings, engine)
+            )
             receiver.start()
             stack.callback(receiver.stop)
             return Listening(settings, engine, associations, receiver)
