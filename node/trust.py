@@ -1,4 +1,5 @@
-"""TLS of the connections that this node opens, for DICOM and for DICOMweb: whom it trusts and who it is."""
+"""TLS as it is spoken here, and of the connections that this node opens, for DICOM and for DICOMweb: whom it trusts and
+who it is."""
 
 from __future__ import annotations
 
@@ -7,10 +8,16 @@ import ssl
 from node.sender import SendError
 from node.settings import TlsSettings
 
+# BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 section B.12). With TLS 1.2 what RFC 9325
+# section 4.2 recommends, and ChaCha20 for processors without AES; keys from 2048 bits RSA or 224 bits elliptic curve on
+# (OpenSSL's level 2). The three suites of TLS 1.3 are OpenSSL's own.
+OLDEST = ssl.TLSVersion.TLSv1_2  # RFC 8996
+SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20:!PSK:@SECLEVEL=2"
+
 
 def client_context(tls: TlsSettings | None, peer: str) -> ssl.SSLContext:
-    """What a connection to ``peer`` is wrapped with: TLS 1.2 or newer (PS3.15 section B.12, BCP 195), its certificate
-    checked against the authority and its address; without ``tls`` against the system's authorities.
+    """What a connection to ``peer`` is wrapped with: its certificate is checked against the authority and its address;
+    without ``tls`` against the system's authorities.
 
     Raises SendError that names the key and the file that cannot be used.
     """
@@ -19,7 +26,9 @@ def client_context(tls: TlsSettings | None, peer: str) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=authority or None)
     except OSError as error:
         raise _unusable(peer, "certificate_authority", authority, error) from error
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = OLDEST
+    context.set_ciphers(SUITES)
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if tls is not None and tls.certificate:
         try:
             context.load_cert_chain(tls.certificate, tls.key or None, password="")  # nobody is there to be asked
@@ -36,7 +45,8 @@ def _unusable(peer: str, key: str, files: str, error: OSError) -> SendError:
     return SendError(f"{what}; PEM files are needed, the key without a passphrase")
 
 
-_EXPIRED, _NOT_YET, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_ numbers
+# OpenSSL's X509_V_ERR_ numbers
+_EXPIRED, _NOT_YET, _OTHER_HOST, _OTHER_ADDRESS, _WEAK_KEY, _WEAK_AUTHORITY = 10, 9, 62, 64, 66, 67
 
 
 def _untrusted(error: ssl.SSLCertVerificationError) -> str:
@@ -45,12 +55,15 @@ def _untrusted(error: ssl.SSLCertVerificationError) -> str:
         _NOT_YET: "look at the clocks on both sides",
         _OTHER_HOST: "host or url has to name the server as its certificate does",
         _OTHER_ADDRESS: "host or url has to name the server as its certificate does",
+        _WEAK_KEY: "have one made with a key of 2048 bits RSA or more, or of an elliptic curve",
+        _WEAK_AUTHORITY: "its authority needs a key of 2048 bits RSA or more, or of an elliptic curve",
     }.get(error.verify_code, "tls certificate_authority has to hold the authority that signed it")
     return f"its certificate is not accepted: {error.verify_message}; {remedy}"
 
 
 _SPEAKS_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
-_REFUSES_OURS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE")  # of alerts
+_REFUSES_OURS = ("CERTIFICATE", "UNKNOWN_CA")  # of alerts
+_NOTHING_IN_COMMON = ("HANDSHAKE_FAILURE", "PROTOCOL_VERSION")  # the first may be for want of our certificate, too
 
 
 def tls_trouble(error: ssl.SSLError) -> str:
@@ -62,4 +75,7 @@ def tls_trouble(error: ssl.SSLError) -> str:
         return "it does not speak TLS there; is the port right, and does it want TLS?"
     if "ALERT" in reason and any(word in reason for word in _REFUSES_OURS):
         return f"it does not accept who we are ({reason}); tls certificate and key have to be such that it knows"
+    if any(word in reason for word in _NOTHING_IN_COMMON):
+        spoken = "TLS 1.2 with ECDHE and AES-GCM or ChaCha20, or TLS 1.3, is what it has to speak"
+        return f"nothing in common ({reason}): {spoken}, and it may want to see tls certificate and key"
     return f"TLS came to no end: {reason}"

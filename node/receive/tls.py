@@ -1,4 +1,4 @@
-"""TLS for the listener: BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (DICOM PS3.15 section B.12)."""
+"""TLS for the listener (DICOM PS3.15 section B.12)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from node.settings import ConfigurationError, ReceiverTlsSettings
+from node.trust import OLDEST, SUITES
 
-# TLS 1.2: what RFC 9325 section 4.2 recommends, and ChaCha20 for processors without AES; keys from 2048 bits RSA or
-# 224 bits elliptic curve on (OpenSSL's level 2). The three suites of TLS 1.3 are OpenSSL's own.
-_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20:!PSK:@SECLEVEL=2"
 _NO_RESUMPTION = ssl.OP_NO_TICKET  # whoever comes again shows his certificate again
 
 
@@ -18,8 +16,8 @@ def server_context(tls: ReceiverTlsSettings) -> ssl.SSLContext:
     """What accepted connections are wrapped with. Raises ConfigurationError that names the key, its file and a remedy.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2  # RFC 8996
-    context.set_ciphers(_SUITES)
+    context.minimum_version = OLDEST
+    context.set_ciphers(SUITES)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | _NO_RESUMPTION
     context.num_tickets = 0
     _identify(context, tls)

@@ -24,10 +24,12 @@ class Authority:
     def certificate(self) -> Path:
         return self.folder / f"{self.name}.pem"
 
-    def sign(self, name: str, days: int = 2) -> Path:
-        """name.pem, with name.key beside it, valid for so many days from now; it expired yesterday for -1."""
+    def sign(self, name: str, days: int = 2, rsa_bits: int = 0) -> Path:
+        """name.pem, with name.key beside it, valid for so many days from now; it expired yesterday for -1. Its key is
+        of an elliptic curve unless ``rsa_bits``."""
+        kind = ("-newkey", f"rsa:{rsa_bits}", "-nodes") if rsa_bits else _KEY
         _openssl(
-            self.folder, "req", *_KEY, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
+            self.folder, "req", *kind, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}"
         )  # fmt: skip
         _openssl(
             self.folder, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{self.name}.pem", "-CAkey", f"{self.name}.key",
