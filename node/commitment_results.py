@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from node.commitment_services import SUCCESS, CommitmentRequest, address_of
+from node.database import writing
 from node.deliver import peer_of
 from node.engine import commitments_to
 from node.files import DataFolder
@@ -27,7 +28,7 @@ from node.retrieve import Outcome
 from node.scu import associate, entity
 from node.sender import SendError
 from node.settings import PeerSettings, Settings
-from node.tables import Instance
+from node.tables import Event, Instance
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,15 @@ class CommitmentResults:
         if peer is None:
             return self._given_up(request, "no [[peer]] says any more where to tell it")
         try:
-            self._tell(peer, request)
+            result = self._tell(peer, request)
         except (SendError, SQLAlchemyError, OSError) as error:
             return self._not_yet(request, number, str(error))
-        log.info("told %s the result of its storage commitment %s", peer.ae_title, request.transaction_uid)
-        return Outcome("told")
+        committed, failed = (len(result.get(name) or ()) for name in ("ReferencedSOPSequence", "FailedSOPSequence"))
+        why = f"transaction {request.transaction_uid}: {committed} instances are kept here, {failed} are not"
+        return self._note(request, "storage commitment told", why)
 
-    def _tell(self, peer: PeerSettings, request: CommitmentRequest) -> None:
-        """N-EVENT-REPORT with the roles swapped. Raises SendError unless the peer has taken it."""
+    def _tell(self, peer: PeerSettings, request: CommitmentRequest) -> Dataset:
+        """N-EVENT-REPORT with the roles swapped; what was told. Raises SendError unless the peer has taken it."""
         event_type, result = result_of(request, self._engine, DataFolder(self._settings.node.data))
         called = peer_of(peer, self._settings.node.ae_title, _PATIENCE_SECONDS)
         ae = entity(called)
@@ -72,6 +74,7 @@ class CommitmentResults:
             association.release()
         if status.get("Status") != SUCCESS:
             raise SendError(f"{called} answered {status.get('Status', 'nothing')}")
+        return result
 
     def _not_yet(self, request: CommitmentRequest, number: int, problem: str) -> Outcome:
         patience = self._settings.delivery
@@ -86,10 +89,18 @@ class CommitmentResults:
 
     def _given_up(self, request: CommitmentRequest, problem: str) -> Outcome:
         log.error(
-            "%s is not told the result of its storage commitment %s any more and has to ask again: %s",
+            "%s is not told the result of its storage commitment %s any more: %s",
             request.ae_title, request.transaction_uid, problem,
         )  # fmt: skip
-        return Outcome(problem)
+        return self._note(
+            request, "storage commitment not told",
+            f"transaction {request.transaction_uid}: {problem}; it has to ask again",
+        )  # fmt: skip
+
+    def _note(self, request: CommitmentRequest, what: str, why: str) -> Outcome:
+        with writing(self._engine) as session:
+            session.add(Event(study_id=None, who=request.ae_title, what=what, why=why))
+        return Outcome(what)
 
 
 def result_of(request: CommitmentRequest, engine: Engine, folder: DataFolder) -> tuple[int, Dataset]:

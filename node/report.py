@@ -14,7 +14,7 @@ from node.routing.decide import Route
 from node.routing.record import last_decision
 from node.routing.rules import Priority
 from node.states import State
-from node.tables import DerivedSeriesRow, Instance, QualityCheck, Quarantined, Series, Study
+from node.tables import DerivedSeriesRow, Event, Instance, QualityCheck, Quarantined, Series, Study
 
 _CONTROL = dict.fromkeys(range(32)) | dict.fromkeys(range(127, 160))
 
@@ -83,10 +83,22 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
         "derived": [_derived(row, study.derived) for row in study.derived],
         "quarantined": [describe_quarantined(row) for row in quarantined],
         "events": [
-            {"at": _moment(event.at), "who": plain(event.who), "what": plain(event.what), "why": plain(event.why)}
-            for event in study.events
+            _event(event) for event in study.events
         ],
     }
+
+
+def event_lines(session: Session, last: int, *, without_study: bool) -> list[dict[str, Any]]:
+    """The lines of `events`: so many, the newest at the end; ``without_study``: only those that belong to none."""
+    query = select(Event, Study.key).outerjoin(Study, Study.id == Event.study_id).order_by(Event.id.desc()).limit(last)
+    if without_study:
+        query = query.where(Event.study_id.is_(None))
+    rows = session.execute(query).all()
+    return [{"study": key or "", **_event(event)} for event, key in reversed(rows)]
+
+
+def _event(event: Event) -> dict[str, str]:
+    return {"at": _moment(event.at), "who": plain(event.who), "what": plain(event.what), "why": plain(event.why)}
 
 
 def describe_quarantined(row: Quarantined) -> dict[str, Any]:

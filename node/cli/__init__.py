@@ -15,6 +15,7 @@ from node.cli import (
     cohorts,
     database,
     demonstration,
+    events,
     models,
     network,
     retrieving,
@@ -46,6 +47,7 @@ simulation.add_to(app)
 network.add_to(app)
 training.add_to(app)
 retrieving.add_to(app)
+events.add_to(app)
 app.add_typer(studies.app, name="studies")
 app.add_typer(routing.app, name="rules")
 app.add_typer(models.app, name="models")

@@ -81,8 +81,23 @@ def test_lists_are_tables_for_people_and_json_for_programs(config, study):
     assert json.loads(run("studies", "quarantine", "--json", "--config", config))[0]["reason"] == "truncated [bold]"
 
 
+def test_events_are_those_of_all_studies_and_of_the_node_itself(config, study):
+    with Session(open_database(load_settings(config))) as session, session.begin():
+        for number in range(3):
+            why = f"calling AE title 'STRANGER' is not in [receiver] {number}"
+            session.add(Event(study_id=None, who="STRANGER@10.0.0.9", what="association refused", why=why))
+    told = json.loads(run("events", "--json", "--config", config))
+    assert [(row["study"], row["what"]) for row in told[:2]] == [
+        ("abc123", "RECEIVING → INCOMPLETE"), ("", "association refused"),
+    ]  # fmt: skip
+    newest = json.loads(run("events", "--node", "--last", "2", "--json", "--config", config))
+    assert [row["why"][-1] for row in newest] == ["1", "2"]
+    for_people = " ".join(run("events", "--config", config).split())
+    assert "abc123" in for_people and "[receiver]" in for_people, "text from outside is not taken for markup"
+
+
 @pytest.mark.parametrize(
-    "command", [("studies", "list"), ("studies", "quarantine"), ("pulls", "list"),
+    "command", [("studies", "list"), ("studies", "quarantine"), ("pulls", "list"), ("events",),
      ("models", "retire", "c8", "--because", "x")],
 )
 def test_who_asks_before_the_first_start_is_told_so_and_makes_no_database(config, command):

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from node.associations import Associations
 from node.commit import Reports
+from node.commitment_results import CommitmentResults
+from node.commitment_services import CommitmentRequest
 from node.deliver import Deliverer
 from node.ledger import COMMITTED, CONFIRMED, QUEUED, SENT
 from node.receive import Receiver
@@ -184,6 +186,35 @@ def test_the_node_answers_for_what_it_holds_and_only_for_that(modality, settings
     assert [(item.ReferencedSOPInstanceUID, item.FailureReason) for item in report.FailedSOPSequence] == [
         (lost.SOPInstanceUID, 0x0112), (kept.SOPInstanceUID, 0x0119), ("1.2.3", 0x0112),
     ]  # fmt: skip
+
+
+    [told] = eventually(lambda: events(engine, "storage commitment told"), 10)
+    assert (told.who, told.why) == ("SIMULATOR", "transaction 1.2.3.4.5: 1 instances are kept here, 3 are not")
+
+
+def events(engine: Engine, what: str) -> list[Event]:
+    with Session(engine) as session:
+        return list(session.scalars(select(Event).where(Event.what == what)))
+
+
+def test_a_result_is_told_again_until_nobody_can_want_it_any_more(settings, engine):
+    """Nobody listens at the peer's address."""
+    results = CommitmentResults(settings, engine)
+    request = CommitmentRequest("SIMULATOR", "1.2.3.4.5", [(MRImageStorage, "1.2.3")])
+    first = results.attempt(request, 1)
+    assert "cannot be reached: Connection refused" in first.said
+    assert (first.next_number, first.again_in) == (2, settings.delivery.first_retry_seconds)
+    patient = settings.delivery.model_copy(update={"give_up_hours": 0.001})
+    last = CommitmentResults(settings.model_copy(update={"delivery": patient}), engine).attempt(request, 5)
+    assert last.next_number == 0
+    [event] = events(engine, "storage commitment not told")
+    assert event.who == "SIMULATOR" and "Connection refused" in event.why and "has to ask again" in event.why
+
+
+def test_a_peer_that_is_not_configured_any_more_is_told_nothing(settings, engine):
+    request = CommitmentRequest("ORTHANC", "1.2.3.4.5", [(MRImageStorage, "1.2.3")])
+    assert CommitmentResults(settings, engine).attempt(request, 1).next_number == 0
+    assert "no [[peer]] says any more" in events(engine, "storage commitment not told")[0].why
 
 
 def test_whoever_cannot_be_answered_is_told_so(modality):
