@@ -3,8 +3,12 @@ listen, nor a firewall let it in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
 from itertools import islice, product
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -27,14 +31,20 @@ from pydicom.uid import (
 )
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 
 from node.query import Answers, RetrieveScu
+from node.receive.incoming import Incoming
 from node.scu import MEDIUM, Peer, StorageScp, associate
 from node.sender import NotOfferedError
 from node.source import RetrieveError, StoppedError
 from node.taker import Taker
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _FIND, _GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 _MOST_CONTEXTS = 128  # of an association: their numbers are odd and below 256 (PS3.8 9.3.2.2)
@@ -58,6 +68,21 @@ def contexts_for(sop_classes: Sequence[str]) -> list[PresentationContext]:
     return [*own, *(build_context(sop_class, syntax) for syntax, sop_class in stored)]
 
 
+class _OnDisk(BytesIO):
+    """A data set as pynetdicom 3.0.4 wants one to write fragments to, which goes where the receiver's go. Its own way
+    to spare the memory is for all associations of a process, and leaves files behind where one is aborted."""
+
+    def __init__(self, incoming: Incoming) -> None:
+        super().__init__()
+        self.incoming = incoming
+
+    def write(self, fragment: Buffer) -> int:
+        """As BytesIO."""
+        view = memoryview(fragment)
+        self.incoming.write(view)
+        return len(view)
+
+
 class GetScu(RetrieveScu):
     """An open association for C-FIND and C-GET of these SOP classes; what comes goes to ``taker``."""
 
@@ -68,13 +93,39 @@ class GetScu(RetrieveScu):
     ) -> None:
         super().__init__(peer, total_seconds)
         self._taker = taker
+        self._coming: Incoming | None = None
         self._sop_classes = sop_classes
         self._ae.maximum_pdu_size = maximum_pdu
         self._ae.requested_contexts = []  # or pynetdicom keeps what is there, and adds to it
         self._ae.requested_contexts = contexts_for(sop_classes)
 
     def _associate(self) -> Association:
-        return associate(self._ae, self._peer, storage=StorageScp(self._sop_classes, self._store))
+        association = associate(self._ae, self._peer, storage=StorageScp(self._sop_classes, self._store))
+        dimse = association.dimse
+        dimse.receive_primitive = partial(self._receive, association, dimse.receive_primitive)
+        return association
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._coming is not None:  # the association has ended in the middle of it
+            self._coming.close()
+
+    def _receive(self, association: Association, receive: Callable[[P_DATA], None], fragments: P_DATA) -> None:
+        """What pynetdicom does with a P-DATA primitive, in its own thread; but a data set that goes on behind it is put
+        together on the disk."""
+        receive(fragments)
+        message = association.dimse.message
+        if not isinstance(message, C_STORE_RQ) or isinstance(message.data_set, _OnDisk):
+            return
+        command = message.command_set
+        context = next(one for one in association.accepted_contexts if one.context_id == message.context_id)
+        uids = command.AffectedSOPClassUID, command.AffectedSOPInstanceUID, context.transfer_syntax[0]
+        self._coming = self._taker.open(*map(str, uids))
+        if self._coming is not None:
+            self._coming.write(message.data_set.getbuffer())
+            message.data_set = _OnDisk(self._coming)
 
     def _ask(self, association: Association, identifier: Dataset) -> Answers:
         if not any(context.as_scp for context in association.accepted_contexts):
@@ -91,10 +142,15 @@ class GetScu(RetrieveScu):
             response.Status = _CANCELLED
             return response
         asked = event.request
-        answer = self._taker.take(
-            str(asked.AffectedSOPClassUID), str(asked.AffectedSOPInstanceUID), str(event.context.transfer_syntax),
-            (asked.DataSet.getbuffer(),),
-        )  # fmt: skip
+        sop_class = str(asked.AffectedSOPClassUID)
+        if isinstance(asked.DataSet, _OnDisk):
+            self._coming = None
+            answer = self._taker.keep(sop_class, asked.DataSet.incoming)
+        else:
+            answer = self._taker.take(
+                sop_class, str(asked.AffectedSOPInstanceUID), str(event.context.transfer_syntax),
+                (asked.DataSet.getbuffer(),),
+            )  # fmt: skip
         response.Status = answer.status
         if answer.comment:
             response.ErrorComment = answer.short_comment

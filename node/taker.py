@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from node.associations import Associations
+from node.receive.incoming import Incoming
 from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
 from node.source import is_uid
 
@@ -41,15 +42,25 @@ class Taker:
         """One instance, its data set in fragments as they come. Success says that it is durable, as in a C-STORE
         response. Raises what ``data_set`` raises; then nothing of it is kept.
         """
-        if not all(is_uid(uid) for uid in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
+        incoming = self.open(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        if incoming is None:
             return Answer(CANNOT_UNDERSTAND, "SOP Class, SOP Instance or Transfer Syntax UID is not a UID")
-        incoming = self._store.open(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
         try:
             for fragment in data_set:
                 incoming.write(fragment)
         except BaseException:
             incoming.close()
             raise
+        return self.keep(sop_class_uid, incoming)
+
+    def open(self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> Incoming | None:
+        """Where the data set of one instance is to be written; None when one of these is no UID."""
+        if not all(is_uid(uid) for uid in (sop_class_uid, sop_instance_uid, transfer_syntax_uid)):
+            return None
+        return self._store.open(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+
+    def keep(self, sop_class_uid: str, incoming: Incoming) -> Answer:
+        """What ``take`` does with an instance that has come whole."""
         return self._store.keep(
             incoming, sop_class_uid, self._sender, lambda study_key: self._associations.brings(self, study_key)
         )

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
@@ -25,6 +27,7 @@ from node.associations import Associations
 from node.files import DataFolder
 from node.get import GetScu
 from node.receive import STORAGE_CLASSES
+from node.receive.incoming import Incoming
 from node.receive.store import Store
 from node.scu import Peer
 from node.sender import NotOfferedError, SendError
@@ -34,6 +37,8 @@ from node.taker import Taker
 from simulator.archive.server import Archive
 from tests.conftest import free_port
 from tests.mr_slices import STUDY, mr_slice
+from tests.node.receive.raw_peer import pdu, store_command, value
+from tests.waiting import eventually
 
 SLICES = [mr_slice("T1", number) for number in range(1, 9)]
 Held = Callable[[], dict[str, Path]]
@@ -142,6 +147,48 @@ def test_somebody_calls_it_off(archive, taker, held):
     with get_scu(taker, archive.port) as scu, pytest.raises(StoppedError):
         scu.retrieve(Part(STUDY), stopped)
     assert len(held()) == 3, "what has arrived stays, the rest does not come"
+
+
+def test_what_is_large_goes_to_the_disk_as_it_comes(archive, taker, settings, held):
+    frames = 40
+    large = mr_slice(
+        "large", 1, study="1.2.3.4", SOPClassUID=EnhancedMRImageStorage, NumberOfFrames=frames, Rows=256, Columns=256,
+        PixelData=np.random.default_rng(1).bytes(frames * 256 * 256 * 2),
+    )  # fmt: skip
+    large.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+    archive.index.add(_bytes(large))
+    there: list[int] = []
+    writes = Incoming.write
+
+    def noted(incoming: Incoming, fragment: memoryview) -> None:
+        writes(incoming, fragment)
+        there.extend(path.stat().st_size for path in (settings.node.data / "incoming").iterdir())
+
+    with get_scu(taker, archive.port) as scu, mock.patch.object(Incoming, "write", noted):
+        assert scu.retrieve(Part("1.2.3.4")) == ""
+    assert len(set(there)) > 40, "it grew there"
+    assert dcmread(held()[large.SOPInstanceUID]).PixelData == large.PixelData
+    assert list((settings.node.data / "incoming").iterdir()) == []
+
+
+def test_of_what_ends_in_the_middle_nothing_stays(taker, settings, held):
+    def half_an_instance(event: evt.Event) -> Iterator[object]:
+        context = next(one for one in event.assoc.accepted_contexts if one.abstract_syntax == MRImageStorage)
+        connection = event.assoc.dul.socket.socket
+        connection.sendall(pdu(4, value(context.context_id, 3, store_command())))
+        for _ in range(40):
+            connection.sendall(pdu(4, value(context.context_id, 0, bytes(60_000))))
+        eventually(lambda: list((settings.node.data / "incoming").iterdir()), 10)
+        event.assoc.abort()
+        yield 0
+
+    with (
+        get_scp(half_an_instance, MRImageStorage) as port, pytest.raises(RetrieveError),
+        get_scu(taker, port) as scu,
+    ):  # fmt: skip
+        scu.retrieve(Part(STUDY))
+    assert list((settings.node.data / "incoming").iterdir()) == []
+    assert held() == {}
 
 
 @contextmanager
