@@ -72,8 +72,10 @@ class CommitmentResults:
             raise SendError(f"{called} did not take it: {error}") from error
         finally:
             association.release()
-        if status.get("Status") != SUCCESS:
-            raise SendError(f"{called} answered {status.get('Status', 'nothing')}")
+        if "Status" not in status:
+            raise SendError(f"{called} did not answer within {_PATIENCE_SECONDS:g} s, or aborted")
+        if status.Status != SUCCESS:
+            raise SendError(f"{called} answered 0x{status.Status:04X}")
         return result
 
     def _not_yet(self, request: CommitmentRequest, number: int, problem: str) -> Outcome:

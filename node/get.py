@@ -93,7 +93,7 @@ class GetScu(RetrieveScu):
     ) -> None:
         super().__init__(peer, total_seconds)
         self._taker = taker
-        self._coming: Incoming | None = None
+        self._coming: set[Incoming] = set()
         self._sop_classes = sop_classes
         self._ae.maximum_pdu_size = maximum_pdu
         self._ae.requested_contexts = []  # or pynetdicom keeps what is there, and adds to it
@@ -109,8 +109,8 @@ class GetScu(RetrieveScu):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        if self._coming is not None:  # the association has ended in the middle of it
-            self._coming.close()
+        for incoming in self._coming:  # the association has ended in the middle of it
+            incoming.close()
 
     def _receive(self, association: Association, receive: Callable[[P_DATA], None], fragments: P_DATA) -> None:
         """What pynetdicom does with a P-DATA primitive, in its own thread; but a data set that goes on behind it is put
@@ -119,13 +119,23 @@ class GetScu(RetrieveScu):
         message = association.dimse.message
         if not isinstance(message, C_STORE_RQ) or isinstance(message.data_set, _OnDisk):
             return
-        command = message.command_set
-        context = next(one for one in association.accepted_contexts if one.context_id == message.context_id)
-        uids = command.AffectedSOPClassUID, command.AffectedSOPInstanceUID, context.transfer_syntax[0]
-        self._coming = self._taker.open(*map(str, uids))
-        if self._coming is not None:
-            self._coming.write(message.data_set.getbuffer())
-            message.data_set = _OnDisk(self._coming)
+        incoming = self._open_for(association, message)
+        if incoming is not None:
+            self._coming.add(incoming)
+            incoming.write(message.data_set.getbuffer())
+            message.data_set = _OnDisk(incoming)
+
+    def _open_for(self, association: Association, request: C_STORE_RQ) -> Incoming | None:
+        """None where the request is not in order, which pynetdicom or the taker says once it is there as a whole."""
+        syntaxes = [
+            str(context.transfer_syntax[0]) for context in association.accepted_contexts
+            if context.context_id == request.context_id
+        ]  # fmt: skip
+        if not syntaxes:
+            return None
+        asked = request.command_set
+        sop_class, sop_instance = asked.get("AffectedSOPClassUID", ""), asked.get("AffectedSOPInstanceUID", "")
+        return self._taker.open(str(sop_class), str(sop_instance), syntaxes[0])
 
     def _ask(self, association: Association, identifier: Dataset) -> Answers:
         if not any(context.as_scp for context in association.accepted_contexts):
@@ -144,7 +154,7 @@ class GetScu(RetrieveScu):
         asked = event.request
         sop_class = str(asked.AffectedSOPClassUID)
         if isinstance(asked.DataSet, _OnDisk):
-            self._coming = None
+            self._coming.discard(asked.DataSet.incoming)
             answer = self._taker.keep(sop_class, asked.DataSet.incoming)
         else:
             answer = self._taker.take(

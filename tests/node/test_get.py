@@ -171,13 +171,21 @@ def test_what_is_large_goes_to_the_disk_as_it_comes(archive, taker, settings, he
     assert list((settings.node.data / "incoming").iterdir()) == []
 
 
+def send_large(event: evt.Event, instance: str, *, context_id: int = 0, whole: bool) -> None:
+    """2.4 MB that are no data set, past pynetdicom."""
+    accepted = next(one.context_id for one in event.assoc.accepted_contexts if one.abstract_syntax == MRImageStorage)
+    number = context_id or accepted
+    connection = event.assoc.dul.socket.socket
+    connection.sendall(pdu(4, value(number, 3, store_command(instance=instance))))
+    for _ in range(40):
+        connection.sendall(pdu(4, value(number, 0, bytes(60_000))))
+    if whole:
+        connection.sendall(pdu(4, value(number, 2, b"")))
+
+
 def test_of_what_ends_in_the_middle_nothing_stays(taker, settings, held):
     def half_an_instance(event: evt.Event) -> Iterator[object]:
-        context = next(one for one in event.assoc.accepted_contexts if one.abstract_syntax == MRImageStorage)
-        connection = event.assoc.dul.socket.socket
-        connection.sendall(pdu(4, value(context.context_id, 3, store_command())))
-        for _ in range(40):
-            connection.sendall(pdu(4, value(context.context_id, 0, bytes(60_000))))
+        send_large(event, "1.2.3", whole=False)
         eventually(lambda: list((settings.node.data / "incoming").iterdir()), 10)
         event.assoc.abort()
         yield 0
@@ -189,6 +197,24 @@ def test_of_what_ends_in_the_middle_nothing_stays(taker, settings, held):
         scu.retrieve(Part(STUDY))
     assert list((settings.node.data / "incoming").iterdir()) == []
     assert held() == {}
+
+
+@pytest.mark.parametrize("wrong", [{"context_id": 255}, {"instance": "../../etc/passwd"}], ids=str)
+def test_what_is_large_and_not_in_order_is_answered_and_leaves_nothing(taker, settings, held, wrong):
+    answers: list[int] = []
+
+    def disorderly(event: evt.Event) -> Iterator[object]:
+        send_large(event, **{"instance": "1.2.3", "whole": True} | wrong)
+        _, answer = event.assoc.dimse.get_msg(block=True)
+        answers.append(answer.Status)
+        yield 1
+        yield 0xFF00, SLICES[0]
+
+    with get_scp(disorderly, MRImageStorage) as port, get_scu(taker, port) as scu:
+        assert scu.retrieve(Part(STUDY)) == "", "it goes on"
+    assert answers == [0xC000]
+    assert list((settings.node.data / "incoming").iterdir()) == []
+    assert set(held()) == {SLICES[0].SOPInstanceUID}
 
 
 @contextmanager
