@@ -60,7 +60,7 @@ def _networking(settings: Settings) -> str:
         ("Associations accepted at once", f"{receiver.maximum_associations}, of one calling AE title "
          f"{receiver.maximum_associations_per_peer}"),
         ("Associations requested at once", "one for each destination; for each source one, and one for priors; one "
-         "to ask for what a study lacks; one for each answer to a request for storage commitment"),
+         "to ask for what a study lacks; one for each peer that asked for storage commitment"),
         ("Asynchronous operations window", "accepted as 1, 1; not proposed"),
         ("Time for an association request to arrive", f"{receiver.request_timeout_seconds:g} s"),
         ("Time of silence, and for one PDU, as acceptor", f"{receiver.network_timeout_seconds:g} s, then A-ABORT"),
