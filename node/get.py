@@ -109,7 +109,7 @@ class GetScu(RetrieveScu):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         super().__exit__(kind, error, trace)
-        for incoming in self._coming:  # the association has ended in the middle of it
+        for incoming in list(self._coming):  # the association has ended in the middle of it
             incoming.close()
 
     def _receive(self, association: Association, receive: Callable[[P_DATA], None], fragments: P_DATA) -> None:

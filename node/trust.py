@@ -1,5 +1,4 @@
-"""TLS as it is spoken here, and of the connections that this node opens, for DICOM and for DICOMweb: whom it trusts and
-who it is."""
+"""TLS: what is spoken at all; and for the connections that this node opens, whom it trusts and who it is."""
 
 from __future__ import annotations
 
@@ -28,7 +27,6 @@ def client_context(tls: TlsSettings | None, peer: str) -> ssl.SSLContext:
         raise _unusable(peer, "certificate_authority", authority, error) from error
     context.minimum_version = OLDEST
     context.set_ciphers(SUITES)
-    context.options |= ssl.OP_NO_RENEGOTIATION
     if tls is not None and tls.certificate:
         try:
             context.load_cert_chain(tls.certificate, tls.key or None, password="")  # nobody is there to be asked

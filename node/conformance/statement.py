@@ -93,10 +93,10 @@ def _interfaces(settings: Settings) -> str:
 TCP over IPv4 and IPv6. The listener speaks {spoken}.
 
 TLS 1.2 and 1.3, as the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile has it (PS3.15 section B.12):
-ECDHE with AES-GCM or ChaCha20, RSA keys of 2048 bits or more, no renegotiation. Callers show a certificate where
+ECDHE with AES-GCM or ChaCha20, RSA keys of 2048 bits or more. Callers show a certificate where
 `require_client_certificate` says so, and it is not tied to the AE title. Towards peers, their certificate and host
 name are checked, and ours is shown where it is configured. The listener's files are read at the start; revocation
-lists are not consulted, the listener resumes no sessions.
+lists are not consulted, the listener renegotiates nothing and resumes no sessions.
 
 User identity negotiation: {users}; none is proposed. Who may call is decided by calling AE title and, where
 configured, by address, certificate and user identity. Audit trail messages (PS3.15 A.5) are not sent: events are in
