@@ -25,7 +25,7 @@ from node.deliver import peer_of
 from node.engine import commitments_to
 from node.files import DataFolder
 from node.retrieve import Outcome
-from node.scu import associate, entity
+from node.scu import associate, entity, released
 from node.sender import SendError
 from node.settings import PeerSettings, Settings
 from node.tables import Event, Instance
@@ -63,15 +63,13 @@ class CommitmentResults:
         called = peer_of(peer, self._settings.node.ae_title, _PATIENCE_SECONDS)
         ae = entity(called)
         ae.add_requested_context(StorageCommitmentPushModel)
-        association = associate(ae, called, as_scp=[StorageCommitmentPushModel])
-        try:
-            status, _ = association.send_n_event_report(
-                result, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-            )
-        except (RuntimeError, ValueError) as error:  # the association has ended; the roles were not swapped
-            raise SendError(f"{called} did not take it: {error}") from error
-        finally:
-            association.release()
+        with released(associate(ae, called, as_scp=[StorageCommitmentPushModel])) as association:
+            try:
+                status, _ = association.send_n_event_report(
+                    result, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+                )
+            except (RuntimeError, ValueError) as error:  # the association has ended; the roles were not swapped
+                raise SendError(f"{called} did not take it: {error}") from error
         if "Status" not in status:
             raise SendError(f"{called} did not answer within {_PATIENCE_SECONDS:g} s, or aborted")
         if status.Status != SUCCESS:
@@ -80,8 +78,7 @@ class CommitmentResults:
 
     def _not_yet(self, request: CommitmentRequest, number: int, problem: str) -> Outcome:
         patience = self._settings.delivery
-        waited = sum(patience.backoff(earlier) for earlier in range(1, number))
-        if waited > patience.give_up_hours * 3600:
+        if patience.is_over(number):
             return self._given_up(request, problem)
         pause = patience.backoff(number)
         log.warning(
@@ -149,7 +146,7 @@ def register(results: CommitmentResults) -> None:
     """Make the workflow known to the engine. To be called once, before it is launched."""
 
     def attempt(request: dict[str, Any], number: int) -> dict[str, Any]:
-        return asdict(results.attempt(CommitmentRequest.of(request), number))
+        return asdict(results.attempt(CommitmentRequest(**request), number))
 
     @DBOS.workflow(name="tell_commitment", max_recovery_attempts=None)
     def tell_commitment(request: dict[str, Any], identity: str, number: int) -> None:

@@ -6,9 +6,9 @@ What is asked is answered later (node.commitment_results).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
@@ -33,11 +33,6 @@ class CommitmentRequest:
     ae_title: str
     transaction_uid: str
     references: Sequence[Sequence[str]]
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any]) -> Self:
-        """As ``dataclasses.asdict`` and JSON have kept it."""
-        return cls(stored["ae_title"], stored["transaction_uid"], stored["references"])
 
     @classmethod
     def read(cls, ae_title: str, information: Dataset) -> Self | None:

@@ -192,8 +192,7 @@ class Deliverer:
             study = session.get_one(Study, study_id)
             if State(study.state) is not State.DELIVERING:
                 return ""  # cancelled, or superseded, while it was sent
-            waited = sum(patience.backoff(earlier) for earlier in range(1, number))
-            if waited > patience.give_up_hours * 3600:
+            if patience.is_over(number):
                 move(session, study, Trigger.FAILED, f"{what} {destination}: {problem}; retry when it is back")
                 return GIVEN_UP
             why = f"attempt {number}: {problem}; next in {patience.backoff(number):g} s"

@@ -127,15 +127,11 @@ class GetScu(RetrieveScu):
 
     def _open_for(self, association: Association, request: C_STORE_RQ) -> Incoming | None:
         """None where the request is not in order, which pynetdicom or the taker says once it is there as a whole."""
-        syntaxes = [
-            str(context.transfer_syntax[0]) for context in association.accepted_contexts
-            if context.context_id == request.context_id
-        ]  # fmt: skip
-        if not syntaxes:
-            return None
+        contexts = {context.context_id: context for context in association.accepted_contexts}
+        syntax = contexts[request.context_id].transfer_syntax[0] if request.context_id in contexts else ""
         asked = request.command_set
         sop_class, sop_instance = asked.get("AffectedSOPClassUID", ""), asked.get("AffectedSOPInstanceUID", "")
-        return self._taker.open(str(sop_class), str(sop_instance), syntaxes[0])
+        return self._taker.open(str(sop_class), str(sop_instance), str(syntax))
 
     def _ask(self, association: Association, identifier: Dataset) -> Answers:
         if not any(context.as_scp for context in association.accepted_contexts):

@@ -82,9 +82,7 @@ def describe_study(session: Session, study: Study) -> dict[str, Any]:
         "quality": _quality(records.latest(session, study)),
         "derived": [_derived(row, study.derived) for row in study.derived],
         "quarantined": [describe_quarantined(row) for row in quarantined],
-        "events": [
-            _event(event) for event in study.events
-        ],
+        "events": [_event(event) for event in study.events],
     }
 
 

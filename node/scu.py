@@ -160,7 +160,7 @@ def echo(peer: Peer) -> None:
     """C-ECHO. Raises SendError when the peer does not answer with success."""
     ae = entity(peer)
     ae.add_requested_context(Verification)
-    with _released(associate(ae, peer)) as association:
+    with released(associate(ae, peer)) as association:
         try:
             answer = association.send_c_echo()
         except RuntimeError as error:
@@ -202,7 +202,8 @@ class _MessagesOfGet(Queue[Any]):
 
 
 @contextmanager
-def _released(association: Association) -> Iterator[Association]:
+def released(association: Association) -> Iterator[Association]:
+    """It is released at the end, if it stands then."""
     try:
         yield association
     finally:

@@ -179,3 +179,7 @@ class DeliverySettings(Retries):
     give_up_hours: Annotated[float, Field(gt=0)]
     timeout_seconds: Annotated[float, Field(gt=0)]
     commitment_timeout_seconds: Seconds
+
+    def is_over(self, attempt: int) -> bool:
+        """Whether no other attempt follows failed attempt number ``attempt``: so long was waited before it."""
+        return sum(self.backoff(earlier) for earlier in range(1, attempt)) > self.give_up_hours * 3600

@@ -86,3 +86,9 @@ def test_backoff_doubles_up_to_its_cap():
     patience = DeliverySettings(first_retry_seconds=5, longest_retry_seconds=60, give_up_hours=1, timeout_seconds=1,
                                 commitment_timeout_seconds=1)
     assert [patience.backoff(n) for n in (1, 2, 3, 4, 5, 100)] == [5, 10, 20, 40, 60, 60]
+
+
+def test_patience_is_over_when_its_hours_were_waited():
+    patience = DeliverySettings(first_retry_seconds=900, longest_retry_seconds=1800, give_up_hours=1, timeout_seconds=1,
+                                commitment_timeout_seconds=1)
+    assert [patience.is_over(n) for n in (1, 2, 3, 4, 5)] == [False, False, False, True, True]
