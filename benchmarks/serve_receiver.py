@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def main() -> None:
         settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine),
         tell=lambda request: None,
     )  # fmt: skip
+    gc.freeze()  # as node.service does
     receiver.start()
     signal.sigwait({signal.SIGTERM})
     receiver.stop()

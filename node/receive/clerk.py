@@ -20,7 +20,7 @@ from node.receive.record import Arrival
 _GATHER_SECONDS = 0.2  # while nobody waits: a transaction for each instance would cost more than the instances
 _QUIET_SECONDS = 2.0  # then the journal is emptied
 _AGAIN_SECONDS = 0.5  # between tries while the disk or the database cannot be written
-_MOST_UNWRITTEN = 4000  # instances; then whoever brings more waits
+_MOST_UNWRITTEN = 4000  # instances; then whoever brings more is to wait
 
 
 @dataclass(eq=False)
@@ -54,6 +54,16 @@ class Clerk:
         self.problem: Exception | None = None
         """Why files or rows cannot be written at present. Nothing more should be taken meanwhile."""
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more should be brought now, or a little later."""
+        return self._unwritten < _MOST_UNWRITTEN
+
+    def await_room(self) -> None:
+        """Wait until more can be brought."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.has_room or self._closed)
+
     def later(self, arrival: Arrival, kept: Kept) -> None:
         """Write file and row soon, of an instance that is durable in the journal."""
         self._enter(_Entry(arrival, kept), hurry=False)
@@ -83,7 +93,6 @@ class Clerk:
 
     def _enter(self, entry: _Entry, *, hurry: bool) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._unwritten < _MOST_UNWRITTEN or self._closed)
             if self._closed and entry.kept is None:
                 raise OSError(errno.ESHUTDOWN, "the node is stopping")
             self._waiting.append(entry)

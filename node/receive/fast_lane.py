@@ -2,8 +2,8 @@
 
 pynetdicom's upper layer state machine, negotiation and services do everything else; its own reader, which runs in a
 second thread, passes every PDU through queues and collects whole data sets in memory, is not started. This thread reads
-the PDUs and hands them over one by one. P-DATA of a C-STORE request never gets there: each fragment goes to the
-instance's ``Incoming`` as it comes.
+the PDUs and hands them over one by one. P-DATA of a C-STORE request never gets there: each fragment goes to ``Storing``
+as it comes. Most of the time the thread sleeps: the shared reader takes C-STOREs in order for all associations at once.
 
 This touches pynetdicom's inside (``DULServiceProvider``, ``Association.run_reactor``) and belongs to version 3.0.4, to
 which it is pinned. ``receiver.fast_lane = false`` leaves all of it to pynetdicom; tests/node/receive/test_fast_lane.py
@@ -13,9 +13,8 @@ holds the two to the same answers.
 from __future__ import annotations
 
 import logging
-import struct
+import socket
 import time
-from collections.abc import Callable
 
 from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
@@ -23,12 +22,11 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import P_DATA
 
-from node.receive.command import StoreRequest, store_request, store_response
-from node.receive.incoming import Incoming
 from node.receive.lane import Lane
 from node.receive.negotiation import Negotiated
-from node.receive.pdu_stream import P_DATA_TF, BrokenStreamError, Pdu, PduStream
+from node.receive.pdu_stream import P_DATA_TF, BrokenStreamError, Pdu, PduStream, data_values
 from node.receive.stepped_dul import CLOSED, INVALID, SteppedDul
+from node.receive.storing import Storing
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +50,8 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         self.network_timeout = lane.timeout_seconds
         self._lane = lane
         self._command = bytearray()
-        self._request: StoreRequest | None = None
-        self._incoming: Incoming | None = None
+        self._storing = Storing(self, lane, self._send_at_once)
+        self.known: Negotiated | None = None
         self._handed_over = 0  # bytes of the message that pynetdicom is collecting
 
     def run_reactor(self) -> None:
@@ -64,7 +62,9 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
             stream = PduStream(self.dul.socket.socket, self._lane.maximum_pdu, self._lane.timeout_seconds)
             self._negotiate(stream)
             while self.is_established:
-                self._serve(stream)
+                self._ride_along(stream)
+                if self.is_established:
+                    self._serve(stream)
             self._farewell(stream)
         except Exception as error:
             # A connection that breaks is daily business; anything else is a fault of ours and shown in full.
@@ -121,6 +121,7 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
 
     def _negotiate_again(self, known: Negotiated) -> None:
         """What ``negotiate_association`` does, with what it has found for the same request."""
+        self.known = known
         self.dul.requested()
         self.requestor.primitive = known.request
         self.requestor.ae_title = known.request.calling_ae_title
@@ -133,6 +134,22 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         evt.trigger(self, evt.EVT_ACCEPTED, {})
         self.is_established = True
         evt.trigger(self, evt.EVT_ESTABLISHED, {})
+
+    def _ride_along(self, stream: PduStream) -> None:
+        """Sleep while the shared reader takes our C-STOREs, until something else comes."""
+        busy = self._storing.is_under_way or self._command or self.dimse.message is not None or stream.begun
+        if self._lane.reader is None or busy or not stream.can_be_shared:
+            return
+        ride = self._lane.reader.carry(self._storing, stream)
+        if ride.unsent:
+            with self.dul.lock:
+                self.dul.socket.send(ride.unsent)
+        if isinstance(ride.error, TimeoutError):
+            self._abort_for(ride.error)
+        elif ride.error is not None:
+            raise ride.error
+        elif self._storing.is_whole:
+            self._answer()
 
     def _serve(self, stream: PduStream) -> None:
         try:
@@ -178,29 +195,17 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         if self._kill:
             self.is_established = False
 
-    # P-DATA: each PDU holds presentation data values, each a fragment of a command set or of a data set
-    # (PS3.8 section 9.3.5 and annex E).
-
     def _take_data(self, content: memoryview) -> None:
-        position, end = 6, len(content)
-        while position < end:
-            if position + 6 > end:
-                raise BrokenStreamError("a P-DATA-TF PDU ends in the middle of a presentation data value")
-            length, context_id, control = _VALUE(content, position)
-            if length < 2 or position + 4 + length > end:
-                raise BrokenStreamError(f"a presentation data value claims {length} bytes")
-            self._take_fragment(context_id, control, content[position + 6 : position + 4 + length])
-            position += 4 + length
+        for value in data_values(content):
+            self._take_fragment(*value)
 
     def _take_fragment(self, context_id: int, control: int, fragment: memoryview) -> None:
         is_command, is_last = control & 1, control & 2
         if self.dimse.message is not None:
             self._hand_over(context_id, control, fragment)
-        elif self._request is not None:
-            if is_command or context_id != self._request.context_id:
-                raise BrokenStreamError("a data set is interrupted by another message")
-            self._incoming.write(fragment)  # type: ignore[union-attr]
-            if is_last:
+        elif self._storing.is_under_way:
+            self._storing.add(context_id, control, fragment)
+            if self._storing.is_whole:
                 self._answer()
         elif is_command:
             self._command += fragment
@@ -214,22 +219,25 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
     def _begin(self, context_id: int) -> None:
         """The command set is there: a C-STORE in order is ours, everything else is pynetdicom's."""
         command, self._command = bytes(self._command), bytearray()
-        context = self._accepted_cx.get(context_id)
-        request = store_request(command, context_id)
-        if request is None or context is None or context.abstract_syntax != request.sop_class_uid:
+        if not self._storing.begin(command, context_id):
             self._handed_over = 0
             self._hand_over(context_id, 3, memoryview(command))
-            return
-        self._request = request
-        self._incoming = self._lane.open(request, str(context.transfer_syntax[0]))
 
     def _answer(self) -> None:
-        request, incoming = self._request, self._incoming
-        self._request = self._incoming = None
-        answer = self._lane.keep(self, request, incoming)  # type: ignore[arg-type]
+        answer = self._storing.keep()
         with self.dul.lock:
             if self.is_established:
-                self.dul.socket.send(store_response(request, answer))  # type: ignore[arg-type]
+                self.dul.socket.send(answer)
+
+    def _send_at_once(self, pdu: bytes) -> bytes:
+        """Send what can be sent without waiting; returns the rest. The shared reader's thread calls this."""
+        with self.dul.lock:
+            if not self.is_established:
+                return b""
+            try:
+                return pdu[self.dul.socket.socket.send(pdu, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                return pdu
 
     def _hand_over(self, context_id: int, control: int, fragment: memoryview) -> None:
         self._handed_over += len(fragment)
@@ -257,8 +265,7 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
             return  # closed here and now
 
     def _close(self) -> None:
-        if self._incoming is not None:
-            self._incoming.close()
+        self._storing.close()
         if not self.is_released and not self.is_aborted:
             self.is_aborted = True
         self.is_established = False
@@ -269,6 +276,3 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
             connection._shutdown_socket()
             raw.close()
         evt.trigger(self, evt.EVT_CONN_CLOSE, {"address": self.requestor.address_info.as_tuple})
-
-
-_VALUE: Callable[..., tuple[int, int, int]] = struct.Struct(">IBB").unpack_from

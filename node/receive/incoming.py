@@ -59,12 +59,16 @@ class Incoming:
         """All of it, while it is small; None when it is in a file."""
         return self._held
 
+    def stays_held(self, count: int) -> bool:
+        """Whether it is in memory, and still will be with so many bytes more."""
+        return self._held is not None and len(self._held) + count <= LARGEST_HELD
+
     def write(self, fragment: memoryview | bytes) -> None:
         """The next bytes of the data set."""
         if self._error is not None:
             return
         try:
-            if self._held is not None and len(self._held) + len(fragment) > LARGEST_HELD:
+            if self._held is not None and not self.stays_held(len(fragment)):
                 self._spill()
             if self._held is not None:
                 self._held += fragment

@@ -71,11 +71,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Kept:
-    """A file that is durable in the journal, and where its bytes lie: until it is settled, nothing else does there."""
+    """A file in the journal, and where its bytes lie: until it is settled, nothing else does there. ``final``: the path
+    that it is to be written as."""
 
     segment: Segment
     position: int
     size: int
+    final: Path
 
     def read(self) -> bytes:
         """The file. Raises OSError, also where the disk gives less than was written."""
@@ -113,19 +115,38 @@ class Journal:
 
         What it gives is to be given to ``settle`` when the file is written as ``final`` and has its row.
         """
-        segment, position = self._reserve(_RECORD.size + len(note) + len(file))
-        kept = Kept(segment, position + _RECORD.size + len(note), len(file))
+        kept = self.write(note, file, content_start, final, _WAIT_SECONDS)
+        self.sync([kept])
+        return kept
+
+    def write(
+        self, note: bytes, file: bytes | bytearray, content_start: int, final: Path, wait_seconds: float = 0.0
+    ) -> Kept:  # fmt: skip
+        """The first half of ``append``, to be followed by ``sync``. Raises OSError, also when there is no place for it
+        after ``wait_seconds``."""
+        segment, position = self._reserve(_RECORD.size + len(note) + len(file), wait_seconds)
+        kept = Kept(segment, position + _RECORD.size + len(note), len(file), final)
         try:
             lengths = len(note), content_start, len(file) - content_start
             seal = _seal(segment.generation, lengths, note, bytes(file[:content_start]))
             head = _RECORD.pack(_MAGIC, segment.generation, *lengths, seal)
             _write(segment.descriptor, position, head + note, file)
-            self._syncs.commit(segment)
         except OSError:
             self.settle([kept])
             raise
-        segment.files.append(final)
         return kept
+
+    def sync(self, written: Sequence[Kept]) -> None:
+        """Make these durable. Raises OSError; then none of them counts, and all are settled."""
+        try:
+            for segment in {kept.segment for kept in written}:
+                self._syncs.commit(segment)
+        except OSError:
+            self.settle(written)
+            raise
+        for kept in written:
+            kept.segment.files.append(kept.final)
+
 
     def settle(self, done: Sequence[Kept]) -> None:
         """These have their file and their row, or will have neither."""
@@ -162,23 +183,23 @@ class Journal:
             unused = self._unused()  # are begun again when one is needed, which must not happen twice at once
             return [segment for segment in self._full if not segment.unsettled and segment not in unused]
 
-    def _reserve(self, size: int) -> tuple[Segment, int]:
+    def _reserve(self, size: int, wait_seconds: float) -> tuple[Segment, int]:
         pages = -(-size // _PAGE) * _PAGE
         with self._changed:
             if self._current is not None and (self._current.broken or self._current.position + pages > _SEGMENT):
                 self._full.append(self._current)
                 self._current = None
             if self._current is None:
-                self._current = self._next()
+                self._current = self._next(wait_seconds)
             segment, position = self._current, self._current.position
             segment.position += pages
             segment.unsettled += 1
         return segment, position
 
-    def _next(self) -> Segment:
+    def _next(self, wait_seconds: float) -> Segment:
         if not (self._free or self._unused()) and len(self._full) < _SEGMENTS:
             return Segment(self._folder / uuid.uuid4().hex)
-        if not self._changed.wait_for(lambda: self._free or self._current or self._unused(), _WAIT_SECONDS):
+        if not self._changed.wait_for(lambda: self._free or self._current or self._unused(), wait_seconds):
             raise OSError(errno.ENOSPC, "the journal is full: files or rows cannot be written")
         if self._current is not None:
             return self._current

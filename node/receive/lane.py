@@ -10,13 +10,15 @@ from node.associations import Associations
 from node.receive.command import StoreRequest
 from node.receive.incoming import Incoming
 from node.receive.negotiation import Negotiations
-from node.receive.store import Answer, Store
+from node.receive.shared_reader import SharedReader
+from node.receive.store import Answer, Store, Written
 
 
 @dataclass(frozen=True)
 class Lane:
     """``maximum_pdu`` in bytes; ``timeout_seconds``: of silence, and for a PDU to come whole; ``request_seconds``: for
-    the association request after the connection was opened."""
+    the association request after the connection was opened; ``reader``: None where each association is to read for
+    itself."""
 
     maximum_pdu: int
     timeout_seconds: float
@@ -24,6 +26,7 @@ class Lane:
     store: Store
     associations: Associations
     negotiations: Negotiations
+    reader: SharedReader | None
 
     def open(self, request: StoreRequest, transfer_syntax_uid: str) -> Incoming:
         """Where a data set is to be written."""
@@ -32,6 +35,14 @@ class Lane:
     def keep(self, association: Association, request: StoreRequest, incoming: Incoming) -> Answer:
         """Make it durable."""
         return self.store.keep(
+            incoming, request.sop_class_uid, sender_of(association),
+            lambda study_key: self.associations.brings(association, study_key),
+        )  # fmt: skip
+
+
+    def write(self, association: Association, request: StoreRequest, incoming: Incoming) -> Written | None:
+        """The first half of that, where it needs no waiting."""
+        return self.store.write(
             incoming, request.sop_class_uid, sender_of(association),
             lambda study_key: self.associations.brings(association, study_key),
         )  # fmt: skip

@@ -27,13 +27,15 @@ _WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Negotiated:
-    """An association that was accepted: request, presentation contexts by ID, response, and its A-ASSOCIATE-AC PDU."""
+    """An association that was accepted: request, presentation contexts by ID, response, its A-ASSOCIATE-AC PDU, and the
+    SOP Class UIDs that are not taken."""
 
     request: A_ASSOCIATE
     accepted: Mapping[int, PresentationContext]
     rejected: Sequence[PresentationContext]
     response: A_ASSOCIATE
     response_pdu: bytes
+    refused: frozenset[str]
 
     @classmethod
     def by(cls, association: Association) -> Negotiated:
@@ -41,8 +43,13 @@ class Negotiated:
         response = association.acceptor.primitive
         return cls(
             association.requestor.primitive, dict(association._accepted_cx), list(association._rejected_cx),
-            response, A_ASSOCIATE_AC(response).encode(),
+            response, A_ASSOCIATE_AC(response).encode(), refused_by(association),
         )  # fmt: skip
+
+
+def refused_by(association: Association) -> frozenset[str]:
+    """The SOP Class UIDs of an acceptor's association that are not taken."""
+    return frozenset(str(context.abstract_syntax) for context in association.rejected_contexts)
 
 
 class Negotiations:

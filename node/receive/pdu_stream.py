@@ -7,6 +7,7 @@ import ssl
 import struct
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 P_DATA_TF = 0x04
@@ -15,6 +16,9 @@ _KNOWN = range(0x01, 0x08)
 # An A-ASSOCIATE-RQ with 128 presentation contexts of every transfer syntax stays below this; no other is as long.
 _LONGEST_OTHER = 1 << 20
 _LONGER, _NEVER = 1.1, float("inf")  # so that the socket's own timeout need not be set for each read
+
+
+_VALUE: Callable[..., tuple[int, int, int]] = struct.Struct(">IBB").unpack_from
 
 
 class BrokenStreamError(Exception):
@@ -29,6 +33,23 @@ class Pdu:
     content: memoryview
 
 
+def data_values(content: memoryview) -> Iterator[tuple[int, int, memoryview]]:
+    """Presentation context ID, message control header and fragment of each value in a P-DATA-TF PDU, given from its
+    header on: fragments of a command set or of a data set (PS3.8 section 9.3.5 and annex E).
+
+    Raises BrokenStreamError.
+    """
+    position, end = _HEADER.size, len(content)
+    while position < end:
+        if position + 6 > end:
+            raise BrokenStreamError("a P-DATA-TF PDU ends in the middle of a presentation data value")
+        length, context_id, control = _VALUE(content, position)
+        if length < 2 or position + 4 + length > end:
+            raise BrokenStreamError(f"a presentation data value claims {length} bytes")
+        yield context_id, control, content[position + 6 : position + 4 + length]
+        position += 4 + length
+
+
 class PduStream:
     """Reads a connected socket. ``maximum_pdu``: the longest variable field of a P-DATA-TF PDU, bytes, as announced."""
 
@@ -36,7 +57,8 @@ class PduStream:
         self._socket = connection
         self._maximum_pdu = maximum_pdu
         self._timeout = timeout_seconds
-        self._buffer = memoryview(bytearray(maximum_pdu + _HEADER.size))
+        # Twice the longest: what a PDU follows on need not be moved away first.
+        self._buffer = memoryview(bytearray(2 * (maximum_pdu + _HEADER.size)))
         self._begin = self._end = 0
         self._shortened = False
         # Python's own timeout means a poll() before each read, and one more turn at the interpreter's lock.
@@ -73,17 +95,73 @@ class PduStream:
         self._begin += length + _HEADER.size
         return Pdu(kind, self._buffer[begin : self._begin])
 
+    # For a thread that reads many connections and may not wait for any of them:
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Of silence, and for a PDU to come whole."""
+        return self._timeout
+
+    @property
+    def descriptor(self) -> int:
+        """The connection's."""
+        return self._socket.fileno()
+
+    @property
+    def can_be_shared(self) -> bool:
+        """Whether what comes can be taken without waiting for more. TLS keeps things of its own back."""
+        return self._kernel_waits
+
+    @property
+    def begun(self) -> int:
+        """How many bytes are here of the next PDU, or more."""
+        return self._end - self._begin
+
+    def take_what_came(self) -> bool:
+        """Read what there is, if there is something. False when the peer has closed the connection, and when there is
+        no room left because the next PDU is too long. Raises OSError."""
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        elif self._end == len(self._buffer):
+            self._move_to_the_front()
+        if self._quick:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        try:
+            got = self._socket.recv_into(self._buffer[self._end :], 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        self._end += got
+        return got > 0
+
+    def look(self) -> Pdu | None:
+        """The next PDU if it is P-DATA and all of it is here, still to be ``passed``; None while more has to come.
+        Raises BrokenStreamError for whatever ``next`` should rather take."""
+        if self._end - self._begin < _HEADER.size:
+            return None
+        kind, length = _HEADER.unpack_from(self._buffer, self._begin)
+        if kind != P_DATA_TF or length > self._maximum_pdu:
+            raise BrokenStreamError("no P-DATA-TF PDU that can be taken")
+        end = self._begin + _HEADER.size + length
+        return Pdu(kind, self._buffer[self._begin : end]) if end <= self._end else None
+
+    def passed(self, pdu: Pdu) -> None:
+        """The PDU that ``look`` gave is done with."""
+        self._begin += len(pdu.content)
+
     def _need(self, count: int, deadline: float) -> None:
         """Have so many bytes in the buffer from its beginning on."""
         if self._end - self._begin >= count:
             return
         if self._begin + count > len(self._buffer):
-            rest = self._end - self._begin
-            self._buffer[:rest] = bytes(self._buffer[self._begin : self._end])
-            self._begin, self._end = 0, rest
+            self._move_to_the_front()
         while self._end - self._begin < count:
             if not self._fill(deadline):
                 raise BrokenStreamError("the connection was closed in the middle of a PDU")
+
+    def _move_to_the_front(self) -> None:
+        rest = self._end - self._begin
+        self._buffer[:rest] = bytes(self._buffer[self._begin : self._end])
+        self._begin, self._end = 0, rest
 
     def _fill(self, deadline: float) -> bool:
         got = self._receive(self._buffer[self._end :], deadline)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
+import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.association import Association
 from pynetdicom.events import Event as NetworkEvent
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import uid_to_service_class
@@ -25,9 +27,11 @@ from node.mpps_services import ProcedureStepServices
 from node.receive.admission import Admission
 from node.receive.application import application_entity, storage_classes
 from node.receive.command import StoreRequest
+from node.receive.fast_lane import FastLaneAssociation
 from node.receive.lane import Lane, sender_of
-from node.receive.negotiation import Negotiations
+from node.receive.negotiation import Negotiated, Negotiations, refused_by
 from node.receive.server import Server
+from node.receive.shared_reader import SharedReader
 from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
 from node.receive.tls import server_context
 from node.settings import Settings
@@ -56,7 +60,7 @@ class Receiver:
         self._settings = settings
         self._engine = engine
         self._on_closed = on_closed
-        self._told: dict[str, set[str]] = {}
+        self._told: dict[str, frozenset[str]] = {}
         self._noted: dict[tuple[str, str, str], float] = {}
         self._server: Server | None = None
         self._stopping = False
@@ -68,6 +72,7 @@ class Receiver:
         self._lane = Lane(
             receiver.maximum_pdu, receiver.network_timeout_seconds, receiver.request_timeout_seconds,
             self.store, associations, Negotiations(enabled=not receiver.user_identities),
+            SharedReader(self.store) if hasattr(select, "epoll") else None,
         )  # fmt: skip
         self._ae = application_entity(settings)
         self._syntaxes = {
@@ -101,6 +106,8 @@ class Receiver:
         """Stop listening and abort what is open: a sender keeps what was not acknowledged."""
         self._stopping = True
         self._ae.shutdown()
+        if self._lane.reader is not None:
+            self._lane.reader.close()
         self.store.close()
 
     def _handlers(self) -> Iterator[evt.EventHandlerType]:
@@ -130,6 +137,8 @@ class Receiver:
             event.assoc.kill()
             self._note(sender_of(event.assoc), "association refused", refusal.why)
             return
+        if _known(event.assoc) is not None:
+            return
         for context in event.assoc.requestor.primitive.presentation_context_definition_list:
             taken = self._syntaxes.get(str(context.abstract_syntax), frozenset())
             preferred = _preferred(context.transfer_syntax, taken)
@@ -138,10 +147,13 @@ class Receiver:
 
     def _accepted(self, event: NetworkEvent) -> None:
         """Tell what is not taken: once for each caller, for some propose a hundred SOP classes every time."""
-        refused = {str(context.abstract_syntax) for context in event.assoc.rejected_contexts}
+        known_before = _known(event.assoc)
+        refused = refused_by(event.assoc) if known_before is None else known_before.refused
         caller = sender_of(event.assoc)
-        new = refused - self._told.setdefault(caller, set())
-        self._told[caller] |= refused
+        new = refused - self._told.get(caller, frozenset())
+        if not new:
+            return
+        self._told[caller] = self._told.get(caller, frozenset()) | refused
         known = new & self._syntaxes.keys()
         storage = {uid for uid in new - known if uid_to_service_class(uid) is StorageServiceClass}
         for uids, why in (
@@ -203,7 +215,12 @@ class Receiver:
             log.error("the event could not be written: %s", error)
 
 
-def _not_accepted(uids: set[str], why: str) -> tuple[str, str]:
+def _known(association: Association) -> Negotiated | None:
+    """What the same request led to before."""
+    return association.known if isinstance(association, FastLaneAssociation) else None
+
+
+def _not_accepted(uids: Set[str], why: str) -> tuple[str, str]:
     """What an event says of SOP classes."""
     first, *more = sorted(uids, key=lambda uid: UID(uid).name)
     what = f"{UID(first).name} and {len(more)} more SOP classes are" if more else f"{UID(first).name} is"

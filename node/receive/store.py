@@ -55,6 +55,23 @@ class Answer:
         return self.comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:64]
 
 
+@dataclass(frozen=True)
+class Written:
+    """An instance in the journal that is not yet known to be durable."""
+
+    arrival: Arrival
+    kept: Kept
+
+
+class _NotInOrderError(Exception):
+    """A data set for quarantine: the status that says so, why, and the study that it claims, if that could be read."""
+
+    def __init__(self, status: int, why: str, study: str) -> None:
+        super().__init__(why)
+        self.status = status
+        self.study = study
+
+
 class Store:
     """Takes what associations bring, from many threads."""
 
@@ -90,16 +107,46 @@ class Store:
         try:
             self._check_space()
             incoming.check()
+            self._clerk.await_room()
             if self.problem is not None:
                 raise self.problem
             return self._keep(incoming, sop_class_uid, sender, brings)
         except (OSError, SQLAlchemyError) as error:
             # Disk full, database gone: the sender keeps the instance and tries again.
             log.error("an instance from %s was not stored: %s", sender, error)
-            what = error.strerror if isinstance(error, OSError) and error.strerror else "database not available"
-            return Answer(OUT_OF_RESOURCES, what)
+            return _out_of_resources(error)
         finally:
             incoming.close()
+
+    def write(
+        self, incoming: Incoming, sop_class_uid: str, sender: str, brings: Callable[[str], None]
+    ) -> Written | None:  # fmt: skip
+        """The first half of ``keep`` for an instance that is small and in order, and without waiting for anything but
+        the disk's cache; ``acknowledge`` is the second. None when that cannot be: nothing has happened then."""
+        if incoming.held is None or self.problem is not None or not self._clerk.has_room:
+            return None
+        try:
+            self._check_space()
+            arrival = self._arrival(incoming, sop_class_uid, sender)
+            brings(safe_name(arrival.identity.study_instance_uid))
+            path = self._place(arrival)
+            kept = self._journal.write(note_of(arrival), incoming.held, incoming.content_start, path)
+        except (OSError, _NotInOrderError):
+            return None  # which ``keep`` will meet again, and says why
+        incoming.close()
+        return Written(arrival, kept)
+
+    def acknowledge(self, written: Sequence[Written]) -> Answer:
+        """Make them durable. What it says holds for each of them."""
+        try:
+            self._journal.sync([one.kept for one in written])
+        except OSError as error:
+            senders = ", ".join(sorted({one.arrival.sender for one in written}))
+            log.error("%d instances from %s were not stored: %s", len(written), senders, error)
+            return _out_of_resources(error)
+        for one in written:
+            self._clerk.later(one.arrival, one.kept)
+        return Answer(SUCCESS)
 
     def settle(self, seconds: float) -> bool:
         """Wait until all that was kept so far has its row; whether it has."""
@@ -128,25 +175,13 @@ class Store:
         self._room_until = time.monotonic() + _LOOK_SECONDS
 
     def _keep(self, incoming: Incoming, announced: str, sender: str, brings: Callable[[str], None]) -> Answer:
-        digest = incoming.digest
         try:
-            with incoming.view() as content:
-                identity = identify(content, incoming.content_start, incoming.transfer_syntax_uid)
-        except HeaderError as error:
-            return self._quarantine(incoming, CANNOT_UNDERSTAND, sender, str(error), _claimed_study(incoming))
-        study = identity.study_instance_uid
-        if identity.truncated:
-            reason = "the pixel data end early: truncated"
-            return self._quarantine(incoming, CANNOT_UNDERSTAND, sender, reason, study)
-        if identity.sop_class_uid != announced:
-            reason = f"announced as SOP class {announced}, but the dataset says {identity.sop_class_uid}"
-            return self._quarantine(incoming, DOES_NOT_MATCH_SOP_CLASS, sender, reason, study)
-        brings(safe_name(study))
-        study_key, series_key = safe_name(study), safe_name(identity.series_instance_uid)
-        path = self._data.received(study_key, series_key, identity.sop_instance_uid, digest)
-        self._folders.make(path.parent)
-        relative = str(path)[len(str(self._data.root)) + 1 :]
-        arrival = Arrival(identity, digest, relative, incoming.size, sender)
+            arrival = self._arrival(incoming, announced, sender)
+        except _NotInOrderError as error:
+            study = error.study or _claimed_study(incoming)
+            return self._quarantine(incoming, error.status, sender, str(error), study)
+        brings(safe_name(arrival.identity.study_instance_uid))
+        path = self._place(arrival)
         if incoming.held is not None:
             kept = self._journal.append(note_of(arrival), incoming.held, incoming.content_start, path)
             self._clerk.later(arrival, kept)
@@ -156,6 +191,28 @@ class Store:
             self._folders.sync(path.parent)
             self._clerk.now(arrival)
         return Answer(SUCCESS)
+
+    def _arrival(self, incoming: Incoming, announced: str, sender: str) -> Arrival:
+        try:
+            with incoming.view() as content:
+                identity = identify(content, incoming.content_start, incoming.transfer_syntax_uid)
+        except HeaderError as error:
+            raise _NotInOrderError(CANNOT_UNDERSTAND, str(error), "") from error
+        study = identity.study_instance_uid
+        if identity.truncated:
+            raise _NotInOrderError(CANNOT_UNDERSTAND, "the pixel data end early: truncated", study)
+        if identity.sop_class_uid != announced:
+            reason = f"announced as SOP class {announced}, but the dataset says {identity.sop_class_uid}"
+            raise _NotInOrderError(DOES_NOT_MATCH_SOP_CLASS, reason, study)
+        digest, series_key = incoming.digest, safe_name(identity.series_instance_uid)
+        path = self._data.received(safe_name(study), series_key, identity.sop_instance_uid, digest)
+        return Arrival(identity, digest, str(path)[len(str(self._data.root)) + 1 :], incoming.size, sender)
+
+    def _place(self, arrival: Arrival) -> Path:
+        """Where its file is to be, in a folder that is there."""
+        path = self._data.root / arrival.path
+        self._folders.make(path.parent)
+        return path
 
     def _write_file(self, arrival: Arrival, kept: Kept) -> None:
         """Nobody reads it before it has its row. Where the same bytes lie already, these take their place whole."""
@@ -219,6 +276,11 @@ class Store:
                     digest=digest, path=path, size=size, sender=sender, reason=reason, claimed_study=claimed_study
                 )
                 session.add(row)
+
+
+def _out_of_resources(error: Exception) -> Answer:
+    what = error.strerror if isinstance(error, OSError) and error.strerror else "database not available"
+    return Answer(OUT_OF_RESOURCES, what)
 
 
 def _write_new(path: Path, file: bytes) -> None:

@@ -272,7 +272,7 @@ def test_a_full_disk_is_told_and_recovers_by_itself(start_receiver, monkeypatch,
             real = getattr(os, name)
 
             def full(*arguments: object, real=real) -> object:
-                if threading.current_thread().name.startswith("AcceptorThread"):
+                if threading.current_thread().name.startswith(("AcceptorThread", "shared reader")):
                     raise OSError(28, "No space left on device")
                 return real(*arguments)
 
