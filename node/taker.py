@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from types import TracebackType
 
 from node.associations import Associations
+from node.receive.answer import CANNOT_UNDERSTAND, Answer
 from node.receive.incoming import Incoming
-from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
+from node.receive.store import Store
 from node.source import is_uid
 
 _SETTLE_SECONDS = 60.0

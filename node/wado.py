@@ -12,7 +12,7 @@ from pydicom.multival import MultiValue
 from node.dicomweb import WebPeer, WebServer, status_of, text, texts
 from node.multipart import Multipart, MultipartError, boundary_of
 from node.part10 import Part10Error, split
-from node.receive.store import SUCCESS
+from node.receive.answer import SUCCESS
 from node.sender import NotOfferedError
 from node.source import (
     InstanceFound,

@@ -6,7 +6,7 @@ import re
 import struct
 from dataclasses import dataclass
 
-from node.receive.store import Answer
+from node.receive.answer import Answer
 
 _C_STORE_RQ, _C_STORE_RSP = 0x0001, 0x8001
 _NO_DATA_SET = 0x0101

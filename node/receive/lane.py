@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pynetdicom.association import Association
 
 from node.associations import Associations
+from node.receive.answer import Answer
 from node.receive.command import StoreRequest
 from node.receive.incoming import Incoming
 from node.receive.negotiation import Negotiations
 from node.receive.shared_reader import SharedReader
-from node.receive.store import Answer, Store, Written
+from node.receive.store import Store, Written
 
 
 @dataclass(frozen=True)

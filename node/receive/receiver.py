@@ -25,6 +25,7 @@ from node.commitment_services import CommitmentRequest, CommitmentServices
 from node.files import DataFolder
 from node.mpps_services import ProcedureStepServices
 from node.receive.admission import Admission
+from node.receive.answer import CANNOT_UNDERSTAND, Answer
 from node.receive.application import application_entity, storage_classes
 from node.receive.command import StoreRequest
 from node.receive.fast_lane import FastLaneAssociation
@@ -32,7 +33,7 @@ from node.receive.lane import Lane, sender_of
 from node.receive.negotiation import Negotiated, Negotiations, refused_by
 from node.receive.server import Server
 from node.receive.shared_reader import SharedReader
-from node.receive.store import CANNOT_UNDERSTAND, Answer, Store
+from node.receive.store import Store
 from node.receive.tls import server_context
 from node.settings import Settings
 from node.tables import Event

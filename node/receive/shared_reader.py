@@ -17,9 +17,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from node.receive.answer import Answer
 from node.receive.command import StoreRequest
 from node.receive.pdu_stream import BrokenStreamError, PduStream
-from node.receive.store import Answer, Store, Written
+from node.receive.store import Store, Written
 
 _LOOK_SECONDS = 0.5  # between two looks at who is silent
 _CLOSING_SECONDS = 5.0
@@ -38,8 +39,9 @@ class Passenger(Protocol):
     def write(self) -> tuple[StoreRequest, Written] | None:
         """Put it into the journal; None leaves that to the association's own thread."""
 
-    def reply(self, request: StoreRequest, answer: Answer) -> bytes:
-        """Answer; returns what could not be sent without waiting. Raises OSError."""
+    def reply(self, request: StoreRequest, answer: Answer, before: bytes) -> bytes:
+        """Send what is still to be sent ``before``, and answer; returns what could not be sent without waiting. Raises
+        OSError."""
 
 
 @dataclass(eq=False)
@@ -107,10 +109,12 @@ class SharedReader:
         self._let_go()
 
     def _turn(self) -> None:
-        for descriptor, _ in self._poll.poll(_LOOK_SECONDS):
+        came = self._poll.poll(_LOOK_SECONDS)
+        now = time.monotonic()
+        for descriptor, _ in came:
             self._read(self._rides[descriptor])
         self._acknowledge()
-        self._look()
+        self._look(now)
 
     def _read(self, ride: Ride) -> None:
         stream, passenger = ride.stream, ride.passenger
@@ -127,7 +131,7 @@ class SharedReader:
                     self._write(ride)
         except BrokenStreamError:
             ride.ends = True  # the association's own thread meets it again
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - raised again in the association's own thread, which it ends
             ride.error, ride.ends = error, True
         if not in_the_middle:
             ride.deadline = time.monotonic() + stream.timeout_seconds
@@ -146,16 +150,19 @@ class SharedReader:
         answer = self._store.acknowledge([written for _, _, written in whole])
         for ride, request, _ in whole:
             try:
-                ride.unsent += ride.passenger.reply(request, answer)
+                ride.unsent = ride.passenger.reply(request, answer, ride.unsent)
             except OSError as error:
                 ride.error = error
             ride.ends |= bool(ride.unsent or ride.error)
 
-    def _look(self) -> None:
-        """Who has been silent for too long, or is too slow? What has come is read by now."""
-        now = time.monotonic()
+    def _look(self, came: float) -> None:
+        """Who has been silent for too long, or is too slow? All that had come at that moment is read. What the disk
+        has taken since then is nobody's fault."""
+        spent = time.monotonic() - came
         for ride in list(self._rides.values()):
-            if ride.deadline < now and not ride.ends:
+            if spent > _LOOK_SECONDS:
+                ride.deadline += spent
+            if ride.deadline < came and not ride.ends:
                 ride.error, ride.ends = TimeoutError("timed out"), True
 
     def _let_go(self) -> None:

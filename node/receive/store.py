@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from node.database import writing
 from node.files import DataFolder, Folders, safe_name, sync, write_all, write_durably
 from node.header.instance import HeaderError
+from node.receive.answer import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, SUCCESS, Answer, out_of_resources
 from node.receive.clerk import Clerk
 from node.receive.header_scan import identify
 from node.receive.incoming import Incoming
@@ -30,29 +31,10 @@ from node.tables import Quarantined
 
 log = logging.getLogger(__name__)
 
-# PS3.4 table B.2-1
-SUCCESS = 0x0000
-OUT_OF_RESOURCES = 0xA700
-DOES_NOT_MATCH_SOP_CLASS = 0xA900
-CANNOT_UNDERSTAND = 0xC000
-
 _SYNCS_AT_ONCE = 4
 _LOOK_SECONDS = 0.2  # between two looks at the disk's free space, while there is some
 _CLOSING_SECONDS = 5.0
 _HEAD = 1 << 20  # as much of a broken data set is looked through for the study that it claims
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A C-STORE's status, and the Error Comment (0000,0902) that says why."""
-
-    status: int
-    comment: str = ""
-
-    @property
-    def short_comment(self) -> str:
-        """The comment as it fits: ASCII, 64 characters (PS3.7 Annex C)."""
-        return self.comment.encode("ascii", "replace").decode("ascii").replace("\\", "/")[:64]
 
 
 @dataclass(frozen=True)
@@ -112,9 +94,8 @@ class Store:
                 raise self.problem
             return self._keep(incoming, sop_class_uid, sender, brings)
         except (OSError, SQLAlchemyError) as error:
-            # Disk full, database gone: the sender keeps the instance and tries again.
             log.error("an instance from %s was not stored: %s", sender, error)
-            return _out_of_resources(error)
+            return out_of_resources(error)
         finally:
             incoming.close()
 
@@ -143,7 +124,7 @@ class Store:
         except OSError as error:
             senders = ", ".join(sorted({one.arrival.sender for one in written}))
             log.error("%d instances from %s were not stored: %s", len(written), senders, error)
-            return _out_of_resources(error)
+            return out_of_resources(error)
         for one in written:
             self._clerk.later(one.arrival, one.kept)
         return Answer(SUCCESS)
@@ -276,11 +257,6 @@ class Store:
                     digest=digest, path=path, size=size, sender=sender, reason=reason, claimed_study=claimed_study
                 )
                 session.add(row)
-
-
-def _out_of_resources(error: Exception) -> Answer:
-    what = error.strerror if isinstance(error, OSError) and error.strerror else "database not available"
-    return Answer(OUT_OF_RESOURCES, what)
 
 
 def _write_new(path: Path, file: bytes) -> None:

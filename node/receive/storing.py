@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from pynetdicom.association import Association
 
+from node.receive.answer import Answer
 from node.receive.command import StoreRequest, store_request, store_response
 from node.receive.incoming import Incoming
 from node.receive.lane import Lane
 from node.receive.pdu_stream import BrokenStreamError, data_values
-from node.receive.store import Answer, Written
+from node.receive.store import Written
 
 
 @dataclass
@@ -105,9 +106,10 @@ class Storing:
         self._coming = None
         return request, written
 
-    def reply(self, request: StoreRequest, answer: Answer) -> bytes:
-        """Answer; returns what could not be sent without waiting. Raises OSError."""
-        return self._send(store_response(request, answer))
+    def reply(self, request: StoreRequest, answer: Answer, before: bytes) -> bytes:
+        """Send what is still to be sent ``before``, and answer; returns what could not be sent without waiting. Raises
+        OSError."""
+        return self._send(before + store_response(request, answer))
 
     def _begun(self, command: bytes, context_id: int) -> _Coming | None:
         context, request = self._association._accepted_cx.get(context_id), store_request(command, context_id)

@@ -173,6 +173,49 @@ def test_a_disk_that_refuses_is_told(tmp_path, monkeypatch):
     assert held(journal) == []
 
 
+def write(journal: Journal, note: bytes, content: bytes) -> Kept:
+    return journal.write(note, HEAD + content, len(HEAD), Path(f"final {note!r}"))
+
+
+def test_many_are_made_durable_with_one_sync_or_none_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(journals, "_SEGMENT", 3 * 4096)  # two records each
+    journal, syncs, real = opened(tmp_path / "j"), [], os.fdatasync
+
+    def fails_the_second_time(descriptor: int) -> None:
+        syncs.append(descriptor)
+        if len(syncs) == 2:
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    written = [write(journal, b"%d" % number, b"x") for number in range(4)]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fails_the_second_time)
+        with pytest.raises(OSError, match="Input/output"):
+            journal.sync(written)
+    assert len(syncs) == 2, "one for each segment"
+    settled: list[Path] = []
+    journal.tidy(lambda paths, _: settled.extend(paths), current_too=True)
+    assert settled == [], "nobody has been told that these are stored"
+    written = [write(journal, b"%d" % number, b"y") for number in range(2)]
+    journal.sync(written)
+    journal.settle(written)
+    journal.tidy(lambda paths, _: settled.extend(paths), current_too=True)
+    assert settled == [kept.final for kept in written]
+
+
+def test_who_does_not_wait_is_told_at_once_that_there_is_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(journals, "_SEGMENT", 3 * 4096)
+    monkeypatch.setattr(journals, "_SEGMENTS", 1)
+    journal = opened(tmp_path / "j")
+    taken = [write(journal, b"note", b"x") for _ in range(2)]
+    began = time.monotonic()
+    with pytest.raises(OSError, match="journal is full"):
+        write(journal, b"more", b"x")
+    assert time.monotonic() - began < 1
+    journal.sync(taken)
+    assert len(held(journal)) == 2
+
+
 def test_nothing_more_is_believed_of_a_segment_that_could_not_be_synced(tmp_path, monkeypatch):
     """The kernel may forget what it could not write, here the segment's first page, and say success the next time."""
     journal = opened(tmp_path / "j")

@@ -175,6 +175,27 @@ def test_one_sync_serves_many(node, monkeypatch):
         peer.socket.close()
 
 
+def test_while_the_disk_is_slow_nobody_counts_as_silent(node, monkeypatch):
+    real = os.fdatasync
+
+    def slow(descriptor: int) -> None:
+        if threading.current_thread().name == "shared reader":
+            time.sleep(3)  # longer than network_timeout_seconds
+        real(descriptor)
+
+    with RawPeer(node.port) as waiting, RawPeer(node.port) as sending:
+        for peer in (waiting, sending):
+            assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+        monkeypatch.setattr(os, "fdatasync", slow)
+        message = store_message(31_000)
+        sending.send(message[: len(message) // 2])
+        waiting.send(store_message(31_001))
+        assert waiting.status() == SUCCESS
+        monkeypatch.setattr(os, "fdatasync", real)
+        sending.send(message[len(message) // 2 :])
+        assert sending.status() == SUCCESS
+
+
 def test_a_sync_that_fails_is_success_for_nobody(node, monkeypatch):
     real = os.fdatasync
 

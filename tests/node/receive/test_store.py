@@ -16,9 +16,10 @@ from sqlalchemy.orm import Session
 
 from node.files import DataFolder
 from node.receive import incoming as coming
+from node.receive.answer import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS
 from node.receive.journal import Journal
 from node.receive.record import Arrival, Ledger
-from node.receive.store import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Store
+from node.receive.store import Store
 from node.settings import Settings
 from node.tables import Event, Instance, Quarantined, Series, Study
 from tests.mr_slices import mr_slice
