@@ -105,13 +105,17 @@ class Folders:
         self._lock = threading.Lock()
         self._durable: set[Path] = set()
 
+    def has(self, folder: Path) -> bool:
+        """Whether it is known to be there, and durable: without asking the disk."""
+        return folder in self._durable
+
     def make(self, folder: Path) -> None:
         """Have the folder, its entry and those of the folders above it on the disk. Raises OSError.
 
         Another thread may have made it a moment ago without having fsynced it: only what went through here is known to
         be durable.
         """
-        if folder in self._durable:
+        if self.has(folder):
             return
         with self._lock:
             folder.mkdir(parents=True, exist_ok=True)

@@ -60,9 +60,9 @@ class Clerk:
         return self._unwritten < _MOST_UNWRITTEN
 
     def await_room(self) -> None:
-        """Wait until more can be brought."""
+        """Wait until more can be brought, or until it is known why not."""
         with self._changed:
-            self._changed.wait_for(lambda: self.has_room or self._closed)
+            self._changed.wait_for(lambda: self.has_room or self.problem is not None or self._closed)
 
     def later(self, arrival: Arrival, kept: Kept) -> None:
         """Write file and row soon, of an instance that is durable in the journal."""

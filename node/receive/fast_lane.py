@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import struct
 import time
 
 from pynetdicom import evt
@@ -26,12 +27,12 @@ from node.receive.lane import Lane
 from node.receive.negotiation import Negotiated
 from node.receive.pdu_stream import P_DATA_TF, BrokenStreamError, Pdu, PduStream, data_values
 from node.receive.stepped_dul import CLOSED, INVALID, SteppedDul
-from node.receive.storing import Storing
+from node.receive.storing import LONGEST_COMMAND, Storing
 
 log = logging.getLogger(__name__)
 
-_LONGEST_COMMAND = 1 << 16
 _LONGEST_OTHER_MESSAGE = 16 << 20  # a query or a report, which pynetdicom collects in memory
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _FAREWELL_SECONDS = 1.0  # for the peer to close the connection after the last PDU
 
 
@@ -136,14 +137,13 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
         evt.trigger(self, evt.EVT_ESTABLISHED, {})
 
     def _ride_along(self, stream: PduStream) -> None:
-        """Sleep while the shared reader takes our C-STOREs, until something else comes."""
+        """Sleep while the shared reader takes our C-STOREs, until something else comes. Who stores nothing, but echoes
+        say, should not have to wait for the disk."""
         busy = self._storing.is_under_way or self._command or self.dimse.message is not None or stream.begun
-        if self._lane.reader is None or busy or not stream.can_be_shared:
+        if self._lane.reader is None or busy or not (self._storing.has_stored and stream.can_be_shared):
             return
         ride = self._lane.reader.carry(self._storing, stream)
-        if ride.unsent:
-            with self.dul.lock:
-                self.dul.socket.send(ride.unsent)
+        self._send(ride.unsent)
         if isinstance(ride.error, TimeoutError):
             self._abort_for(ride.error)
         elif ride.error is not None:
@@ -209,8 +209,8 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
                 self._answer()
         elif is_command:
             self._command += fragment
-            if len(self._command) > _LONGEST_COMMAND:
-                raise BrokenStreamError(f"a command set of more than {_LONGEST_COMMAND} bytes")
+            if len(self._command) > LONGEST_COMMAND:
+                raise BrokenStreamError(f"a command set of more than {LONGEST_COMMAND} bytes")
             if is_last:
                 self._begin(context_id)
         else:
@@ -224,10 +224,20 @@ class FastLaneAssociation(Association):  # type: ignore[misc] # pynetdicom is no
             self._hand_over(context_id, 3, memoryview(command))
 
     def _answer(self) -> None:
-        answer = self._storing.keep()
+        self._send(self._storing.keep())
+
+    def _send(self, pdu: bytes) -> None:
+        """Raises OSError when the peer does not take all of it within its time: nothing could follow."""
         with self.dul.lock:
-            if self.is_established:
-                self.dul.socket.send(answer)
+            if not self.is_established:
+                return
+            connection = self.dul.socket.socket
+            try:
+                connection.sendall(pdu)
+            except OSError:
+                # It does not read: the kernel need not keep the rest for it, and it learns of it at once (RST).
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                raise
 
     def _send_at_once(self, pdu: bytes) -> bytes:
         """Send what can be sent without waiting; returns the rest. The shared reader's thread calls this."""

@@ -80,6 +80,11 @@ def identify(content: Content, content_start: int, transfer_syntax_uid: str) -> 
     return found if found is not None else identify_with_pydicom(content)
 
 
+def identify_at_once(content: Content, content_start: int, transfer_syntax_uid: str) -> Identity | None:
+    """As ``identify``, where the walk alone can say it: None otherwise. pydicom takes seconds for some headers."""
+    return None if transfer_syntax_uid in JPIP else walk(content, content_start, transfer_syntax_uid)
+
+
 def identify_with_pydicom(content: Content) -> Identity:
     """The reference: slow and forgiving. Raises HeaderError."""
     header = scan(_source(content))

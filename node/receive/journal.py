@@ -131,7 +131,7 @@ class Journal:
             seal = _seal(segment.generation, lengths, note, bytes(file[:content_start]))
             head = _RECORD.pack(_MAGIC, segment.generation, *lengths, seal)
             _write(segment.descriptor, position, head + note, file)
-        except OSError:
+        except BaseException:
             self.settle([kept])
             raise
         return kept
@@ -141,7 +141,7 @@ class Journal:
         try:
             for segment in {kept.segment for kept in written}:
                 self._syncs.commit(segment)
-        except OSError:
+        except BaseException:  # or the segment could never be used again
             self.settle(written)
             raise
         for kept in written:

@@ -15,6 +15,7 @@ _HEADER = struct.Struct(">BxI")
 _KNOWN = range(0x01, 0x08)
 # An A-ASSOCIATE-RQ with 128 presentation contexts of every transfer syntax stays below this; no other is as long.
 _LONGEST_OTHER = 1 << 20
+_LONGEST_BEFORE = 4096
 _LONGER, _NEVER = 1.1, float("inf")  # so that the socket's own timeout need not be set for each read
 
 
@@ -57,8 +58,8 @@ class PduStream:
         self._socket = connection
         self._maximum_pdu = maximum_pdu
         self._timeout = timeout_seconds
-        # Twice the longest: what a PDU follows on need not be moved away first.
-        self._buffer = memoryview(bytearray(2 * (maximum_pdu + _HEADER.size)))
+        # A command set before the longest PDU need not be moved away first.
+        self._buffer = memoryview(bytearray(_LONGEST_BEFORE + maximum_pdu + _HEADER.size))
         self._begin = self._end = 0
         self._shortened = False
         # Python's own timeout means a poll() before each read, and one more turn at the interpreter's lock.

@@ -10,6 +10,8 @@ long or does not read its answers.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import select
 import threading
@@ -21,6 +23,8 @@ from node.receive.answer import Answer
 from node.receive.command import StoreRequest
 from node.receive.pdu_stream import BrokenStreamError, PduStream
 from node.receive.store import Store, Written
+
+log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.5  # between two looks at who is silent
 _CLOSING_SECONDS = 5.0
@@ -71,22 +75,34 @@ class SharedReader:
         self._closed = False
 
     def carry(self, passenger: Passenger, stream: PduStream) -> Ride:
-        """Take what comes, until something comes that is not for here: it is left in the stream. Raises OSError when
-        the connection is closed already."""
+        """Take what comes, until something comes that is not for here: it is left in the stream."""
         ride = Ride(passenger, stream, time.monotonic() + stream.timeout_seconds)
-        with self._lock:
-            if self._closed:
-                return ride
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="shared reader", daemon=True)
-                self._thread.start()
-            # Of our own, so that who closes the connection meanwhile, to abort, neither takes it out of epoll before
-            # that is seen here nor gives its number to another connection.
-            descriptor = os.dup(stream.descriptor)
-            self._rides[descriptor] = ride
-            self._poll.register(descriptor, select.EPOLLIN)
+        try:
+            self._begin(ride)
+        except (OSError, RuntimeError) as error:  # no descriptor, no memory, no thread left, or closed already
+            log.warning("an association has to read for itself: %s", error)
+            return ride
         ride.over.wait()
         return ride
+
+    def _begin(self, ride: Ride) -> None:
+        with self._lock:
+            if self._closed:
+                ride.over.set()
+                return
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name="shared reader", daemon=True)
+                thread.start()
+                self._thread = thread
+            # Of our own, so that who closes the connection meanwhile, to abort, neither takes it out of epoll before
+            # that is seen here nor gives its number to another connection.
+            descriptor = os.dup(ride.stream.descriptor)
+            try:
+                self._poll.register(descriptor, select.EPOLLIN)
+            except OSError:
+                os.close(descriptor)
+                raise
+            self._rides[descriptor] = ride
 
     def close(self) -> None:
         """Let everybody go."""
@@ -100,19 +116,27 @@ class SharedReader:
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - a fault of ours, raised again in every association's thread
-                for ride in list(self._rides.values()):
-                    ride.error, ride.ends = error, True
-                self._whole.clear()
+                self._end_all(error)
             self._let_go()
-        for ride in list(self._rides.values()):
-            ride.ends = True
+        self._end_all(None)
         self._let_go()
+
+    def _end_all(self, error: Exception | None) -> None:
+        self._whole.clear()
+        for ride in self._all():
+            ride.error, ride.ends = error, True
+
+    def _all(self) -> list[Ride]:
+        with self._lock:
+            return list(self._rides.values())
 
     def _turn(self) -> None:
         came = self._poll.poll(_LOOK_SECONDS)
         now = time.monotonic()
         for descriptor, _ in came:
-            self._read(self._rides[descriptor])
+            with self._lock:
+                ride = self._rides[descriptor]
+            self._read(ride)
         self._acknowledge()
         self._look(now)
 
@@ -151,7 +175,7 @@ class SharedReader:
         for ride, request, _ in whole:
             try:
                 ride.unsent = ride.passenger.reply(request, answer, ride.unsent)
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 ride.error = error
             ride.ends |= bool(ride.unsent or ride.error)
 
@@ -159,16 +183,18 @@ class SharedReader:
         """Who has been silent for too long, or is too slow? All that had come at that moment is read. What the disk
         has taken since then is nobody's fault."""
         spent = time.monotonic() - came
-        for ride in list(self._rides.values()):
+        for ride in self._all():
             if spent > _LOOK_SECONDS:
                 ride.deadline += spent
             if ride.deadline < came and not ride.ends:
                 ride.error, ride.ends = TimeoutError("timed out"), True
 
     def _let_go(self) -> None:
-        for descriptor, ride in list(self._rides.items()):
-            if ride.ends:
-                self._poll.unregister(descriptor)
+        with self._lock:
+            ending = {descriptor: ride for descriptor, ride in self._rides.items() if ride.ends}
+            for descriptor, ride in ending.items():
                 del self._rides[descriptor]
+                with contextlib.suppress(OSError):
+                    self._poll.unregister(descriptor)
                 os.close(descriptor)
                 ride.over.set()

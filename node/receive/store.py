@@ -22,7 +22,7 @@ from node.files import DataFolder, Folders, safe_name, sync, write_all, write_du
 from node.header.instance import HeaderError
 from node.receive.answer import CANNOT_UNDERSTAND, DOES_NOT_MATCH_SOP_CLASS, SUCCESS, Answer, out_of_resources
 from node.receive.clerk import Clerk
-from node.receive.header_scan import identify
+from node.receive.header_scan import Identity, identify, identify_at_once
 from node.receive.incoming import Incoming
 from node.receive.journal import Journal, Kept, Record
 from node.receive.record import Arrival, Ledger
@@ -43,15 +43,6 @@ class Written:
 
     arrival: Arrival
     kept: Kept
-
-
-class _NotInOrderError(Exception):
-    """A data set for quarantine: the status that says so, why, and the study that it claims, if that could be read."""
-
-    def __init__(self, status: int, why: str, study: str) -> None:
-        super().__init__(why)
-        self.status = status
-        self.study = study
 
 
 class Store:
@@ -102,17 +93,24 @@ class Store:
     def write(
         self, incoming: Incoming, sop_class_uid: str, sender: str, brings: Callable[[str], None]
     ) -> Written | None:  # fmt: skip
-        """The first half of ``keep`` for an instance that is small and in order, and without waiting for anything but
-        the disk's cache; ``acknowledge`` is the second. None when that cannot be: nothing has happened then."""
-        if incoming.held is None or self.problem is not None or not self._clerk.has_room:
+        """The first half of ``keep`` for an instance that is small, plainly in order and not the first of its series:
+        without waiting for anything but the disk's cache. ``acknowledge`` is the second. None when that cannot be:
+        nothing has happened then."""
+        held = incoming.held
+        if held is None or self.problem is not None or not self._clerk.has_room:
+            return None
+        identity = identify_at_once(held, incoming.content_start, incoming.transfer_syntax_uid)
+        if identity is None or _why_not(identity, sop_class_uid) is not None:
+            return None
+        arrival = self._arrival(incoming, identity, sender)
+        path = self._data.root / arrival.path
+        if not self._folders.has(path.parent):
             return None
         try:
             self._check_space()
-            arrival = self._arrival(incoming, sop_class_uid, sender)
-            brings(safe_name(arrival.identity.study_instance_uid))
-            path = self._place(arrival)
-            kept = self._journal.write(note_of(arrival), incoming.held, incoming.content_start, path)
-        except (OSError, _NotInOrderError):
+            brings(safe_name(identity.study_instance_uid))
+            kept = self._journal.write(note_of(arrival), held, incoming.content_start, path)
+        except OSError:
             return None  # which ``keep`` will meet again, and says why
         incoming.close()
         return Written(arrival, kept)
@@ -157,12 +155,18 @@ class Store:
 
     def _keep(self, incoming: Incoming, announced: str, sender: str, brings: Callable[[str], None]) -> Answer:
         try:
-            arrival = self._arrival(incoming, announced, sender)
-        except _NotInOrderError as error:
-            study = error.study or _claimed_study(incoming)
-            return self._quarantine(incoming, error.status, sender, str(error), study)
-        brings(safe_name(arrival.identity.study_instance_uid))
-        path = self._place(arrival)
+            with incoming.view() as content:
+                identity = identify(content, incoming.content_start, incoming.transfer_syntax_uid)
+        except HeaderError as error:
+            answer = Answer(CANNOT_UNDERSTAND, str(error))
+            return self._quarantine(incoming, answer, sender, _claimed_study(incoming))
+        why_not = _why_not(identity, announced)
+        if why_not is not None:
+            return self._quarantine(incoming, why_not, sender, identity.study_instance_uid)
+        arrival = self._arrival(incoming, identity, sender)
+        brings(safe_name(identity.study_instance_uid))
+        path = self._data.root / arrival.path
+        self._folders.make(path.parent)
         if incoming.held is not None:
             kept = self._journal.append(note_of(arrival), incoming.held, incoming.content_start, path)
             self._clerk.later(arrival, kept)
@@ -173,27 +177,11 @@ class Store:
             self._clerk.now(arrival)
         return Answer(SUCCESS)
 
-    def _arrival(self, incoming: Incoming, announced: str, sender: str) -> Arrival:
-        try:
-            with incoming.view() as content:
-                identity = identify(content, incoming.content_start, incoming.transfer_syntax_uid)
-        except HeaderError as error:
-            raise _NotInOrderError(CANNOT_UNDERSTAND, str(error), "") from error
-        study = identity.study_instance_uid
-        if identity.truncated:
-            raise _NotInOrderError(CANNOT_UNDERSTAND, "the pixel data end early: truncated", study)
-        if identity.sop_class_uid != announced:
-            reason = f"announced as SOP class {announced}, but the dataset says {identity.sop_class_uid}"
-            raise _NotInOrderError(DOES_NOT_MATCH_SOP_CLASS, reason, study)
-        digest, series_key = incoming.digest, safe_name(identity.series_instance_uid)
-        path = self._data.received(safe_name(study), series_key, identity.sop_instance_uid, digest)
-        return Arrival(identity, digest, str(path)[len(str(self._data.root)) + 1 :], incoming.size, sender)
-
-    def _place(self, arrival: Arrival) -> Path:
-        """Where its file is to be, in a folder that is there."""
-        path = self._data.root / arrival.path
-        self._folders.make(path.parent)
-        return path
+    def _arrival(self, incoming: Incoming, identity: Identity, sender: str) -> Arrival:
+        study_key, series_key = safe_name(identity.study_instance_uid), safe_name(identity.series_instance_uid)
+        path = self._data.received(study_key, series_key, identity.sop_instance_uid, incoming.digest)
+        relative = str(path)[len(str(self._data.root)) + 1 :]
+        return Arrival(identity, incoming.digest, relative, incoming.size, sender)
 
     def _write_file(self, arrival: Arrival, kept: Kept) -> None:
         """Nobody reads it before it has its row. Where the same bytes lie already, these take their place whole."""
@@ -236,17 +224,17 @@ class Store:
         study = arrival.identity.study_instance_uid
         self._write_quarantined(arrival.digest, arrival.path, arrival.size, arrival.sender, reason, study)
 
-    def _quarantine(self, incoming: Incoming, status: int, sender: str, reason: str, claimed_study: str) -> Answer:
+    def _quarantine(self, incoming: Incoming, answer: Answer, sender: str, claimed_study: str) -> Answer:
         digest = incoming.digest
         path = self._data.quarantined(digest)
         self._folders.make(path.parent)
         incoming.complete()
         incoming.move_to(path)
         self._folders.sync(path.parent)
-        log.warning("quarantined an instance from %s: %s", sender, reason)
+        log.warning("quarantined an instance from %s: %s", sender, answer.comment)
         relative = path.relative_to(self._data.root).as_posix()
-        self._write_quarantined(digest, relative, incoming.size, sender, reason, claimed_study)
-        return Answer(status, reason)
+        self._write_quarantined(digest, relative, incoming.size, sender, answer.comment, claimed_study)
+        return answer
 
     def _write_quarantined(
         self, digest: str, path: str, size: int, sender: str, reason: str, claimed_study: str
@@ -257,6 +245,16 @@ class Store:
                     digest=digest, path=path, size=size, sender=sender, reason=reason, claimed_study=claimed_study
                 )
                 session.add(row)
+
+
+def _why_not(identity: Identity, announced: str) -> Answer | None:
+    """What sends an instance that can be read into quarantine all the same."""
+    if identity.truncated:
+        return Answer(CANNOT_UNDERSTAND, "the pixel data end early: truncated")
+    if identity.sop_class_uid != announced:
+        why = f"announced as SOP class {announced}, but the dataset says {identity.sop_class_uid}"
+        return Answer(DOES_NOT_MATCH_SOP_CLASS, why)
+    return None
 
 
 def _write_new(path: Path, file: bytes) -> None:

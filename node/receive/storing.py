@@ -18,6 +18,8 @@ from node.receive.lane import Lane
 from node.receive.pdu_stream import BrokenStreamError, data_values
 from node.receive.store import Written
 
+LONGEST_COMMAND = 1 << 16
+
 
 @dataclass
 class _Coming:
@@ -38,6 +40,7 @@ class Storing:
         self._lane = lane
         self._send = send
         self._coming: _Coming | None = None
+        self.has_stored = False
 
     @property
     def is_under_way(self) -> bool:
@@ -62,7 +65,7 @@ class Storing:
 
     def keep(self) -> bytes:
         """Make the whole data set durable, whatever it takes; the answer's PDU."""
-        coming, self._coming = self._coming, None
+        coming, self._coming, self.has_stored = self._coming, None, True
         if coming is None:
             raise ValueError("nothing has come")
         return store_response(coming.request, self._lane.keep(self._association, coming.request, coming.incoming))
@@ -80,7 +83,8 @@ class Storing:
         values, coming = list(data_values(content)), self._coming
         if coming is None:
             context_id, control, command = values.pop(0) if values else (0, 0, content[:0])
-            coming = self._begun(bytes(command), context_id) if control & 3 == 3 else None
+            plain = control & 3 == 3 and len(command) <= LONGEST_COMMAND
+            coming = self._begun(bytes(command), context_id) if plain else None
             if coming is None:
                 return False
         size = 0

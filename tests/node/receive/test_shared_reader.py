@@ -7,13 +7,15 @@ import socket
 import struct
 import threading
 import time
+from typing import BinaryIO
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from node.receive import OUT_OF_RESOURCES, SUCCESS
+from node.header.instance import InstanceHeader
+from node.receive import OUT_OF_RESOURCES, SUCCESS, header_scan
 from node.receive import shared_reader as shared
 from node.receive.pdu_stream import PduStream
 from node.tables import Instance
@@ -30,6 +32,7 @@ from tests.node.receive.raw_peer import (
     VERIFICATION,
     RawPeer,
     echo_command,
+    element,
     pdu,
     store_command,
     value,
@@ -43,7 +46,7 @@ LARGE = 1200  # rows and columns of 16 bits: more than is held in memory
 
 @pytest.fixture(scope="module")
 def node(start_receiver: StartReceiver) -> Listening:
-    return start_receiver(network_timeout_seconds=2, maximum_pdu=16384, calling_ae_titles='["PACS"]')
+    return start_receiver(network_timeout_seconds=2, calling_ae_titles='["PACS"]')
 
 
 def store_message(number: int, message_id: int = 1, longest: int = 16000, **attributes: object) -> bytes:
@@ -77,13 +80,20 @@ def answered(peer: RawPeer) -> tuple[int, int]:
     return struct.unpack("<H", answer[0x0120])[0], struct.unpack("<H", answer[0x0900])[0]
 
 
+def begin(peer: RawPeer) -> None:
+    """An association that has stored something, and is read by the shared reader from then on."""
+    assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+    peer.send(store_message(99))
+    assert peer.status() == SUCCESS
+
+
 def test_what_comes_in_one_go_is_answered_in_order(node):
     messages = [
         store_message(1, 1), store_message(2, 2), echo_message(3), store_message(3, 4), large_message(4, 5),
         store_message(5, 6), pdu(RELEASE_RQ, bytes(4)),
     ]  # fmt: skip
     with RawPeer(node.port) as peer:
-        assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+        begin(peer)
         sender = threading.Thread(target=peer.send, args=messages)
         sender.start()
         assert [answered(peer) for _ in range(6)] == [(number, SUCCESS) for number in range(1, 7)]
@@ -101,9 +111,9 @@ def test_wherever_the_network_cuts_it_the_same_arrives(node, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
     with RawPeer(node.port) as peer:
         peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
-        for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
-            peer.send(stream[begin:end])
+        begin(peer)
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+            peer.send(stream[start:end])
             time.sleep(0.001)
         assert [answered(peer) for _ in numbers] == [(place, SUCCESS) for place in range(len(numbers))]
     assert {str(mr_slice("t1", number).SOPInstanceUID) for number in numbers} <= kept(node)
@@ -120,10 +130,9 @@ def test_who_stops_in_the_middle_or_does_not_read_delays_nobody(node, monkeypatc
     half = store_message(20_000)
     with RawPeer(node.port) as slow, RawPeer(node.port) as deaf, RawPeer(node.port) as quick:
         for peer in (slow, deaf, quick):
-            assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+            begin(peer)
         deaf.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.send(half[: len(half) // 2])
-        deaf.socket.settimeout(3)
         flood = threading.Thread(target=_until_it_breaks, args=(deaf, store_message(20_001)), daemon=True)
         flood.start()
         slowest = 0.0
@@ -161,7 +170,7 @@ def test_one_sync_serves_many(node, monkeypatch):
 
     peers = [RawPeer(node.port) for _ in range(5)]
     for peer in peers:
-        assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+        begin(peer)
     monkeypatch.setattr(os, "fdatasync", slow)
     peers[0].send(store_message(30_000))
     eventually(lambda: len(syncs) == 1)
@@ -185,7 +194,7 @@ def test_while_the_disk_is_slow_nobody_counts_as_silent(node, monkeypatch):
 
     with RawPeer(node.port) as waiting, RawPeer(node.port) as sending:
         for peer in (waiting, sending):
-            assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+            begin(peer)
         monkeypatch.setattr(os, "fdatasync", slow)
         message = store_message(31_000)
         sending.send(message[: len(message) // 2])
@@ -204,10 +213,10 @@ def test_a_sync_that_fails_is_success_for_nobody(node, monkeypatch):
             raise OSError(5, "Input/output error")
         real(descriptor)
 
-    before = kept(node)
     with RawPeer(node.port) as one, RawPeer(node.port) as other:
         for peer in (one, other):
-            assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+            begin(peer)
+        before = kept(node)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fdatasync", failing)
             one.send(store_message(40_000))
@@ -220,21 +229,64 @@ def test_a_sync_that_fails_is_success_for_nobody(node, monkeypatch):
 
 def test_a_fault_of_ours_ends_associations_and_not_the_reader(node, monkeypatch, caplog):
     with RawPeer(node.port) as peer, monkeypatch.context() as patched:
-        assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+        begin(peer)
         patched.setattr(shared.SharedReader, "_acknowledge", lambda self: 1 / 0)
         peer.send(store_message(50_000))
         assert not isinstance(peer.answer(), dict)
     assert "ZeroDivisionError" in caplog.text
     with RawPeer(node.port) as peer:
-        assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+        begin(peer)
         peer.send(store_message(50_001))
         assert peer.status() == SUCCESS
+
+
+def test_what_may_take_long_is_not_done_for_one_while_others_wait(node, monkeypatch):
+    """A header that pydicom has to read, and a folder that has to be made, are the association's own business."""
+    real_scan, real_fsync, where = header_scan.scan, os.fsync, []
+
+    def scan(source: BinaryIO) -> InstanceHeader:
+        where.append(("scan", threading.current_thread().name))
+        return real_scan(source)
+
+    def fsync(descriptor: int) -> None:
+        where.append(("fsync", threading.current_thread().name))
+        real_fsync(descriptor)
+
+    with RawPeer(node.port) as peer:
+        begin(peer)
+        monkeypatch.setattr(header_scan, "scan", scan)
+        monkeypatch.setattr(os, "fsync", fsync)
+        peer.send(store_message(60_000, SpecificCharacterSet=["", "ISO 2022 IR 87"]))
+        assert peer.status() == SUCCESS
+        peer.send(store_message(60_001, SeriesInstanceUID="1.2.840.99.60001"))
+        assert peer.status() == SUCCESS
+    assert {what for what, _ in where} == {"scan", "fsync"}
+    assert not any(thread == "shared reader" for _, thread in where)
+
+
+def test_where_it_cannot_be_shared_each_reads_for_itself(node, monkeypatch):
+    def none_left(_: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    with RawPeer(node.port) as peer:
+        monkeypatch.setattr(os, "dup", none_left)
+        begin(peer)
+        peer.send(store_message(6_000))
+        assert peer.status() == SUCCESS
+
+
+def test_a_long_command_is_refused_as_ever(node):
+    long = element(0x1030, b"A" * 70_000)
+    with RawPeer(node.port) as peer:
+        begin(peer)
+        peer.send(pdu(P_DATA, value(1, 3, store_command() + long)))
+        assert peer.receive()[0] == ABORT
 
 
 def test_when_the_node_stops_associations_end_at_once(start_receiver):
     node = start_receiver(calling_ae_titles='["PACS"]')
     with RawPeer(node.port) as peer:
-        assert peer.associate(contexts=CONTEXTS) == ASSOCIATE_AC
+        begin(peer)
         peer.send(store_message(1))
         assert peer.status() == SUCCESS
         began = time.monotonic()
