@@ -71,6 +71,7 @@ def run(settings: Settings) -> None:
     close_the_dead(engine, starter)
     collector.start()
     log.info("%s listens on %s:%d", settings.node.ae_title, settings.receiver.host, settings.receiver.port)
+    gc.collect()
     gc.freeze()  # what is loaded stays: to look through all of it again and again took a tenth of the receiver's time
     # Studies that the engine gave up on are looked for now and then; everything else is event-driven.
     while not stop.wait(_LOOK_FOR_DEAD_SECONDS):
