@@ -30,6 +30,7 @@ def main() -> None:
         settings, engine, Associations(), on_closed=lambda: None, reports=Reports(settings, engine),
         tell=lambda request: None,
     )  # fmt: skip
+    gc.collect()
     gc.freeze()  # as node.service does
     receiver.start()
     signal.sigwait({signal.SIGTERM})

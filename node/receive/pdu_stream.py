@@ -125,8 +125,7 @@ class PduStream:
             self._begin = self._end = 0
         elif self._end == len(self._buffer):
             self._move_to_the_front()
-        if self._quick:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self._acknowledge_quickly()
         try:
             got = self._socket.recv_into(self._buffer[self._end :], 0, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -137,7 +136,7 @@ class PduStream:
     def look(self) -> Pdu | None:
         """The next PDU if it is P-DATA and all of it is here, still to be ``passed``; None while more has to come.
         Raises BrokenStreamError for whatever ``next`` should rather take."""
-        if self._end - self._begin < _HEADER.size:
+        if self.begun < _HEADER.size:
             return None
         kind, length = _HEADER.unpack_from(self._buffer, self._begin)
         if kind != P_DATA_TF or length > self._maximum_pdu:
@@ -151,16 +150,16 @@ class PduStream:
 
     def _need(self, count: int, deadline: float) -> None:
         """Have so many bytes in the buffer from its beginning on."""
-        if self._end - self._begin >= count:
+        if self.begun >= count:
             return
         if self._begin + count > len(self._buffer):
             self._move_to_the_front()
-        while self._end - self._begin < count:
+        while self.begun < count:
             if not self._fill(deadline):
                 raise BrokenStreamError("the connection was closed in the middle of a PDU")
 
     def _move_to_the_front(self) -> None:
-        rest = self._end - self._begin
+        rest = self.begun
         self._buffer[:rest] = bytes(self._buffer[self._begin : self._end])
         self._begin, self._end = 0, rest
 
@@ -171,7 +170,7 @@ class PduStream:
 
     def _long(self, count: int, deadline: float) -> memoryview:
         content = memoryview(bytearray(count))
-        filled = min(count, self._end - self._begin)
+        filled = min(count, self.begun)
         content[:filled] = self._buffer[self._begin : self._begin + filled]
         self._begin += filled
         while filled < count:
@@ -191,16 +190,19 @@ class PduStream:
         elif self._shortened:
             self._wait_at_most(self._timeout)
             self._shortened = False
-        if self._quick:
-            # A sender with Nagle's algorithm holds back its next small segment until the last one is acknowledged: the
-            # kernel's delayed acknowledgement would cost 40 ms each time, and it falls back to delaying by itself.
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        self._acknowledge_quickly()
         try:
             return self._socket.recv_into(into)
         except ssl.SSLEOFError:
             return 0
         except BlockingIOError:
             raise TimeoutError("timed out") from None
+
+    def _acknowledge_quickly(self) -> None:
+        """A sender with Nagle's algorithm holds back its next small segment until the last one is acknowledged: the
+        kernel's delayed acknowledgement would cost 40 ms each time, and it falls back to delaying by itself."""
+        if self._quick:
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _wait_at_most(self, seconds: float) -> None:
         if self._kernel_waits:

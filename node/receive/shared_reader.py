@@ -4,8 +4,8 @@ Where each association's thread reads for itself, they hand the interpreter's lo
 instance. Here they sleep, and one thread does for all of them what never waits for a peer: it reads whatever has come
 on any connection, writes each instance that is whole into the journal, has one fdatasync for all of them, and answers.
 Whatever is not a C-STORE in order, of an instance that is held in memory, is left as it is, and the association's own
-thread goes on with it: a release, an echo, another service, a large or a broken instance, a peer that is silent for too
-long or does not read its answers.
+thread goes on with it: a release, an echo, another service, a large or a broken instance, a header that pydicom has to
+read, a folder that has to be made, a peer that is silent for too long or does not read its answers.
 """
 
 from __future__ import annotations

@@ -17,12 +17,12 @@ from tests.mr_slices import mr_slice
 from tests.node.receive.conftest import Listening
 from tests.node.receive.raw_peer import (
     ASSOCIATE_AC,
+    CONTEXTS,
     EXPLICIT,
     MR,
     P_DATA,
     RELEASE_RP,
     RELEASE_RQ,
-    VERIFICATION,
     RawPeer,
     echo_command,
     element,
@@ -31,8 +31,6 @@ from tests.node.receive.raw_peer import (
     value,
 )
 from tests.node.test_receive import encoded
-
-CONTEXTS = ((MR, EXPLICIT), (VERIFICATION, EXPLICIT))
 
 
 def talk(port: int, *messages: bytes) -> list[object]:

@@ -24,12 +24,10 @@ from tests.node.receive.conftest import Listening, StartReceiver
 from tests.node.receive.raw_peer import (
     ABORT,
     ASSOCIATE_AC,
-    EXPLICIT,
-    MR,
+    CONTEXTS,
     P_DATA,
     RELEASE_RP,
     RELEASE_RQ,
-    VERIFICATION,
     RawPeer,
     echo_command,
     element,
@@ -40,7 +38,6 @@ from tests.node.receive.raw_peer import (
 from tests.node.test_receive import encoded
 from tests.waiting import eventually
 
-CONTEXTS = ((MR, EXPLICIT), (VERIFICATION, EXPLICIT))
 LARGE = 1200  # rows and columns of 16 bits: more than is held in memory
 
 
