@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from preprocessing.bias import correct_bias
 from preprocessing.grid import NETWORK_GRID
 from preprocessing.normalise import scale_of
-from preprocessing.prepare import CHANNELS
 from preprocessing.register import affine_to_template, rigid
 from preprocessing.resample import Matrix, inverse, resample
+from preprocessing.role import CHANNELS
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import Geometry, Role, Volume
 from simulator.acquisition import Acquired, ScanEffects, acquire

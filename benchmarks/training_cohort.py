@@ -9,7 +9,7 @@ import numpy as np
 
 from model.cohort import INDEX, Cohort, write_subject
 from node.cohort import normalised
-from preprocessing.prepare import CHANNELS
+from preprocessing.role import CHANNELS
 from simulator.study import network_grid, simulate_subject
 
 PHANTOM_EVERY = 6

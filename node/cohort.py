@@ -20,9 +20,9 @@ from node.settings import Settings
 from node.states import State
 from node.tables import Instance, QualityCheck, Study
 from preprocessing.normalise import scale_of
-from preprocessing.prepare import CHANNELS
+from preprocessing.role import CHANNELS, Role
 from preprocessing.study import PreparedStudy
-from preprocessing.volume import FloatArray, Role
+from preprocessing.volume import FloatArray
 from simulator.network import NetworkGridSubject
 
 LESION = ".lesion.npy"

@@ -19,11 +19,12 @@ from node.steps import preparation_settings, volumes_of
 from preprocessing.adc import AdcError
 from preprocessing.convert import ConversionError, convert_series
 from preprocessing.grid import NETWORK_GRID
-from preprocessing.prepare import CHANNELS, PreparationSettings, prepare
+from preprocessing.prepare import PreparationSettings, prepare
 from preprocessing.quality.study import measure
 from preprocessing.resample import resample
+from preprocessing.role import CHANNELS, Role
 from preprocessing.study import PreparedStudy
-from preprocessing.volume import Role, Volume
+from preprocessing.volume import Volume
 
 Progress = Callable[[str, float], None]
 

@@ -24,8 +24,7 @@ from node.routing.decide import Route
 from node.routing.record import route_of
 from node.settings import Settings
 from node.tables import Study
-from preprocessing.prepare import CHANNELS
-from preprocessing.volume import Role
+from preprocessing.role import CHANNELS, Role
 
 _PROGRESS_EVERY_SECONDS = 0.5
 

@@ -40,11 +40,12 @@ from node.tables import Event, Study, now
 from preprocessing.adc import AdcError, adc_map, scanner_adc
 from preprocessing.convert import ConversionError, ConvertedSeries, convert_series
 from preprocessing.native import native
-from preprocessing.prepare import CHANNELS, PreparationSettings
+from preprocessing.prepare import PreparationSettings
 from preprocessing.prepare import prepare as prepare_study
 from preprocessing.quality.study import measure
+from preprocessing.role import CHANNELS, Role
 from preprocessing.study import PreparedStudy
-from preprocessing.volume import Role, Volume
+from preprocessing.volume import Volume
 from preprocessing.volume_file import load_volume, read_npz, save_volume, write_npz
 
 log = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from preprocessing.processor import one_torch_thread, use_threads
 from preprocessing.reference import bias as reference_bias
 from preprocessing.reference import register as reference_register
 from preprocessing.resample import Matrix, resample
+from preprocessing.role import CHANNELS, Role
 from preprocessing.study import PreparedStudy
-from preprocessing.volume import Geometry, Role, Volume
+from preprocessing.volume import Geometry, Volume
 
-CHANNELS = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
 REQUIRED = (Role.T1, Role.LOW_DOSE)
 
 Progress = Callable[[str, float], None]

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """What a series is for (DESIGN, Words). The order is the network's channel order (paper, Figure 1)."""
+    """What a series is for (DESIGN, Words)."""
 
     T1 = "t1"
     FLAIR = "flair"
@@ -14,3 +14,7 @@ class Role(StrEnum):
     LOW_DOSE = "low_dose"
     DWI = "dwi"
     FULL_DOSE = "full_dose"
+
+
+CHANNELS = (Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE)
+"""The paper's inputs, in the network's channel order."""

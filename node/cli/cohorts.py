@@ -14,10 +14,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from node.cli.options import DEFAULT, AsJson, Config, print_json
+from node.cli.training_options import INPUT_ROLES, input_role
 from node.database import existing_database
 from node.errors import CommandError
 from node.settings import load_settings
-from preprocessing.role import Role
+from preprocessing.role import CHANNELS, Role
 
 if TYPE_CHECKING:
     from model.gather import Gathered, Session
@@ -69,7 +70,11 @@ def add(
         ),
     ] = False,
     role: Annotated[
-        list[Role] | None, typer.Option(help="An input that every subject must have; repeat it. Default: all four.")
+        list[Role] | None,
+        typer.Option(
+            help="An input that every subject must have; repeat it. Default: all four.",
+            parser=input_role, metavar=INPUT_ROLES,
+        ),
     ] = None,
     reject: Annotated[
         Path | None,
@@ -90,11 +95,8 @@ def add(
     from node.cohort_nifti import from_nifti as nifti_sessions
     from node.cohort_subject import Preparing
     from node.steps import preparation_settings
-    from preprocessing.prepare import CHANNELS
 
     roles = tuple(one for one in CHANNELS if one in (role or CHANNELS))
-    if role and set(role) - set(CHANNELS):
-        raise typer.BadParameter(f"inputs are {', '.join(CHANNELS)}")
     console = Console()
     with reported(), console.status("") as status:
         sessions: list[Session] = []

@@ -7,18 +7,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from preprocessing.role import Role
+from preprocessing.role import CHANNELS, Role
 
 if TYPE_CHECKING:
     from model.training_settings import TrainingSettings
 
-FOUR = [Role.T1, Role.FLAIR, Role.ADC, Role.LOW_DOSE]
+FOUR = list(CHANNELS)
+INPUT_ROLES = "|".join(CHANNELS)
+
+
+def input_role(text: str) -> Role:
+    """The value of a ``--role`` that names an input of the network."""
+    if text not in CHANNELS:
+        raise typer.BadParameter(f"{text!r} is no input: {', '.join(CHANNELS)} are")
+    return Role(text)
+
+
 CohortFolder = Annotated[Path, typer.Argument(help="A cohort's folder.", exists=True, file_okay=False)]
 Out = Annotated[Path, typer.Option("--out", help="The folder for what is made.")]
 Runs = Annotated[
     Path | None, typer.Option("--runs", help="Where trained folds are kept and shared; default: runs/ in --out.")
 ]
-Roles = Annotated[list[Role], typer.Option("--role", help="An input; repeat it. Default: the paper's four.")]
+Roles = Annotated[
+    list[Role],
+    typer.Option(
+        "--role", help="An input; repeat it. Default: the paper's four.", parser=input_role, metavar=INPUT_ROLES
+    ),
+]
 Channels = Annotated[int, typer.Option("--channels", "-C", min=1, help="C, the channels of the first feature map.")]
 Epochs = Annotated[int, typer.Option(min=1, help="Passes over the training subjects.")]
 Precision = Annotated[str, typer.Option(help="bf16, fp16 (with a scaled loss) or fp32.")]
@@ -42,11 +57,8 @@ def training_settings(
 
     if precision not in ("bf16", "fp16", "fp32"):
         raise ValueError(f"--precision is bf16, fp16 or fp32, not {precision}")
-    others = [role for role in roles if role not in FOUR]
-    if others:
-        raise ValueError(f"--role takes {', '.join(FOUR)}, not {', '.join(others)}")
     given = {
-        "roles": [role for role in FOUR if role in roles], "channels": channels, "epochs": epochs, "seed": seed,
+        "roles": [role for role in CHANNELS if role in roles], "channels": channels, "epochs": epochs, "seed": seed,
         "half_precision": precision != "fp32", "fp16": precision == "fp16",
     }  # fmt: skip
     for text in also or []:

@@ -100,7 +100,6 @@ def test_a_cohort_whose_arrays_are_not_those_of_its_digest_is_not_trained_on(tmp
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--role", "t1", "--role", "dwi"], "--role takes t1, flair, adc, low_dose, not dwi"),
         (["--role", "t1", "--hold-out", "head_0", "--hold-out", "head_1"], "every subject is held out"),
         (["--set", "architecture=gong", "--set", "loss=l1"], "`validate --method gong`"),
     ],
@@ -111,6 +110,15 @@ def test_what_cannot_become_a_model_is_said_before_it_is_trained(tmp_path, optio
     assert said.exit_code == 1
     assert complaint in str(said.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_series_that_is_no_input_is_no_role(tmp_path):
+    tiny_cohort(tmp_path / "cohort", 2)
+    for command in (["train", tmp_path / "cohort", "--out", tmp_path / "out"], ["cohort", "add", tmp_path / "other"]):
+        said = CliRunner().invoke(app, [*map(str, command), "--role", "t1", "--role", "dwi"])
+        assert said.exit_code == 2
+        assert "'dwi' is no input: t1, flair, adc, low_dose are" in said.stderr
+    assert [one.name for one in tmp_path.iterdir()] == ["cohort"]
 
 
 def test_a_gpu_that_is_too_small_is_one_line(tmp_path, monkeypatch):

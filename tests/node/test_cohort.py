@@ -15,7 +15,7 @@ from node.database import open_database, ready
 from node.states import State
 from node.tables import QualityCheck, Series, Study
 from preprocessing.normalise import IntensityScale
-from preprocessing.prepare import CHANNELS
+from preprocessing.role import CHANNELS
 from preprocessing.study import PreparedStudy
 from preprocessing.volume import Role
 from simulator.network import NETWORK_SIZE

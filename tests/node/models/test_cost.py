@@ -10,8 +10,7 @@ from node.models.cost import cost
 from node.models.registry import choose, shipped_models
 from node.room import Room
 from node.routing.decide import WITHOUT_RULES
-from preprocessing.prepare import CHANNELS
-from preprocessing.role import Role
+from preprocessing.role import CHANNELS, Role
 
 TWO = (Role.T1, Role.LOW_DOSE)
 
