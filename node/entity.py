@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pydicom.uid import UID
-from pynetdicom import AE
+from pynetdicom import AE, _config
 
 from node.derive.provenance import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION
+
+# For its log pynetdicom decodes every value of an identifier, and takes the whole for unreadable where one is. Besides,
+# the log would hold patients' names.
+_config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
 
 
 def entity_of(ae_title: str) -> AE:

@@ -13,6 +13,7 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
+from node.header.elements import Elements
 from node.scu import MEDIUM, Peer, associate, entity
 from node.sender import NotOfferedError
 from node.source import (
@@ -77,12 +78,11 @@ class QueryScu:
             query.SpecificCharacterSet = "ISO_IR 192"
         return [
             StudyFound(
-                str(found.StudyInstanceUID), str(found.get("AccessionNumber") or ""),
-                str(found.get("StudyDate") or ""), str(found.get("StudyDescription") or ""),
-                _texts(found.get("ModalitiesInStudy")), str(found.get("PatientID") or ""),
-                str(found.get("IssuerOfPatientID") or ""),
+                found.text("StudyInstanceUID"), found.text("AccessionNumber"), found.text("StudyDate"),
+                found.text("StudyDescription"), found.texts("ModalitiesInStudy"), found.text("PatientID"),
+                found.text("IssuerOfPatientID"),
             )
-            for found in self._find(query) if found.get("StudyInstanceUID")
+            for found in self._find(query, "StudyInstanceUID")
         ]  # fmt: skip
 
     def series(self, study_instance_uid: str) -> list[SeriesFound]:
@@ -93,10 +93,10 @@ class QueryScu:
         query.SeriesInstanceUID = query.Modality = query.NumberOfSeriesRelatedInstances = ""
         return [
             SeriesFound(
-                str(found.SeriesInstanceUID), str(found.get("Modality") or ""),
-                count_told(found.get("NumberOfSeriesRelatedInstances")),
+                found.text("SeriesInstanceUID"), found.text("Modality"),
+                count_told(found.text("NumberOfSeriesRelatedInstances")),
             )
-            for found in self._find(query) if found.get("SeriesInstanceUID")
+            for found in self._find(query, "SeriesInstanceUID")
         ]  # fmt: skip
 
     def instances(self, study_instance_uid: str, series_instance_uid: str) -> list[InstanceFound]:
@@ -106,23 +106,29 @@ class QueryScu:
         query.StudyInstanceUID, query.SeriesInstanceUID = study_instance_uid, series_instance_uid
         query.SOPInstanceUID = query.SOPClassUID = ""
         return [
-            InstanceFound(str(found.SOPInstanceUID), str(found.get("SOPClassUID") or ""))
-            for found in self._find(query) if found.get("SOPInstanceUID")
+            InstanceFound(found.text("SOPInstanceUID"), found.text("SOPClassUID"))
+            for found in self._find(query, "SOPInstanceUID")
         ]  # fmt: skip
 
     def _associate(self) -> Association:
         return associate(self._ae, self._peer)
 
-    def _find(self, query: Dataset) -> Iterator[Dataset]:
+    def _find(self, query: Dataset, key: str) -> Iterator[Elements]:
+        """The matches that have a value of ``key``. One that cannot be read is an error: without it there would seem
+        to be less than there is."""
         self._begin("C-FIND")
         try:
             for status, identifier in self._open().send_c_find(query, _FIND, priority=MEDIUM):
                 self._go_on()
                 if "Status" not in status:
                     raise RetrieveError(f"{self._peer} did not answer the C-FIND")
-                if status.Status in _PENDING and identifier is not None:
-                    yield identifier
-                elif status.Status not in (*_PENDING, 0x0000):
+                if status.Status in _PENDING:
+                    found = Elements(identifier or Dataset())
+                    if found.text(key):
+                        yield found
+                    elif identifier is None or found.unreadable:
+                        raise RetrieveError(f"{self._peer} answered the C-FIND with a match that cannot be read")
+                elif status.Status != 0x0000:
                     comment = status.get("ErrorComment", "")
                     raise RetrieveError(f"{self._peer} answered the C-FIND 0x{status.Status:04X} {comment}".rstrip())
         except ValueError as error:  # pynetdicom's way to say that no presentation context was accepted for it
@@ -216,9 +222,3 @@ def _said(status: Dataset) -> str:
         return "0xA801: it does not know our AE title as a move destination; enter this node there"
     comment = status.get("ErrorComment", "")
     return f"0x{status.Status:04X} {comment}".rstrip() + (f", {failed} sub-operations failed" if failed else "")
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if value is None or value == "":
-        return ()
-    return (value,) if isinstance(value, str) else tuple(str(one) for one in value)  # type: ignore[attr-defined]

@@ -27,6 +27,7 @@ from pynetdicom.status import code_to_category
 from pynetdicom.transport import AssociationSocket
 
 from node.entity import entity_of
+from node.header.elements import Elements
 from node.reach import after_refusal, why_not
 from node.sender import CommitmentReport, NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 
@@ -129,7 +130,10 @@ class StorageScu:
             for status, identifier in answers:
                 if "Status" not in status or status.Status not in (0x0000, 0xFF00, 0xFF01):
                     raise SendError(f"{self._peer} did not answer the C-FIND for an instance: {status}")
-                found = found or (identifier is not None and identifier.get("SOPInstanceUID") == query.SOPInstanceUID)
+                match = Elements(identifier or Dataset())
+                found = found or match.text("SOPInstanceUID") == instance.sop_instance_uid
+                if status.Status != 0x0000 and (identifier is None or match.unreadable):
+                    raise SendError(f"{self._peer} answered the C-FIND with a match that cannot be read")
         except ValueError as error:
             raise NotOfferedError(f"{self._peer} offers no C-FIND") from error
         except RuntimeError as error:

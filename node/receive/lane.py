@@ -40,7 +40,6 @@ class Lane:
             lambda study_key: self.associations.brings(association, study_key),
         )  # fmt: skip
 
-
     def write(self, association: Association, request: StoreRequest, incoming: Incoming) -> Written | None:
         """The first half of that, where it needs no waiting."""
         return self.store.write(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 from collections.abc import Iterator
 from threading import Thread
 from typing import cast
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import MRImageStorage
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
@@ -23,7 +24,7 @@ from pynetdicom.sop_class import (
 from node.get import GetScu
 from node.query import MoveScu, QueryScu
 from node.scu import MEDIUM, Peer, StorageScu, associate, entity
-from node.sender import Outgoing, Whereabouts
+from node.sender import Outgoing, SendError, Whereabouts
 from node.source import Part, RetrieveError
 from node.taker import Taker
 from tests.mr_slices import mr_slice
@@ -128,3 +129,54 @@ def test_what_is_asked_for_arrives_in_any_script(archive, heard, name):
     [(_, identifier)] = heard
     assert identifier is not None and str(identifier.PatientName) == name
     assert ("SpecificCharacterSet" in identifier) != name.isascii()
+
+
+def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+    """In explicit VR little endian (PS3.5 section 7.1.2), for a VR with a short length."""
+    return struct.pack("<HH2sH", group, number, vr, len(value)) + value
+
+
+UNKNOWN_VR = b"".join(element(group, number, b"ZZ", b"1.2 ") for group, number in ((8, 0x18), (32, 13), (32, 14)))
+NO_ITEM = struct.pack("<HH2sHI", 8, 0x1140, b"SQ", 0, 0xFFFFFFFF) + b"abcdefgh"
+WRONG_LENGTH = b"".join(
+    [element(8, 0x18, b"UI", b"1.2 "), element(32, 13, b"UI", b"1.2 "), element(32, 14, b"UI", b"1.2 "),
+     element(40, 16, b"US", b"123")]
+)  # fmt: skip
+
+
+@pytest.fixture
+def scribbler(request, monkeypatch) -> Iterator[Peer]:
+    """Answers each C-FIND with one match, whose bytes are the parameter."""
+    ae = AE("PEER")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind, ExplicitVRLittleEndian)
+    monkeypatch.setattr("pynetdicom.service_class.encode", lambda *_: request.param)
+    one = [(evt.EVT_C_FIND, lambda _: iter([(0xFF00, Dataset())]))]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=one)
+    yield Peer("PEER", "127.0.0.1", server.socket.getsockname()[1], "NODE", 5.0)
+    server.shutdown()
+
+
+QUESTIONS = [lambda scu: scu.studies(Dataset()), lambda scu: scu.series("1.2"), lambda scu: scu.instances("1.2", "1.2")]
+
+
+@pytest.mark.parametrize("ask", QUESTIONS)
+@pytest.mark.parametrize("scribbler", [UNKNOWN_VR, NO_ITEM], indirect=True)
+def test_a_match_that_cannot_be_read_is_told_not_left_out(scribbler, ask):
+    with QueryScu(scribbler, 5.0) as query, pytest.raises(RetrieveError, match="a match that cannot be read"):
+        ask(query)
+
+
+@pytest.mark.parametrize("scribbler", [UNKNOWN_VR, NO_ITEM], indirect=True)
+def test_whether_a_peer_has_an_instance_is_not_read_out_of_what_cannot_be_read(scribbler, tmp_path):
+    mr_slice("virtual", 1).save_as(tmp_path / "virtual.dcm", enforce_file_format=True)
+    with (
+        StorageScu(scribbler, [Outgoing.of(tmp_path / "virtual.dcm")], find=True) as storage,
+        pytest.raises(SendError, match="a match that cannot be read"),
+    ):
+        storage.has(Whereabouts("1.2", "1.2.3", "1.2"))
+
+
+@pytest.mark.parametrize("scribbler", [WRONG_LENGTH], indirect=True)
+def test_one_value_that_cannot_be_read_does_not_cost_the_match(scribbler):
+    with QueryScu(scribbler, 5.0) as query:
+        assert [len(ask(query)) for ask in QUESTIONS] == [1, 1, 1]
