@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 from pydicom.tag import Tag
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -36,7 +37,7 @@ class Elements:
             value = self._dataset[tag].value
         # What pydicom raises depends on the VR: a malformed DS, a wrong length, an unknown VR, a broken sequence.
         except (ValueError, TypeError, ArithmeticError, NotImplementedError, KeyError, AttributeError, EOFError,
-                OSError, struct.error):  # fmt: skip
+                OSError, struct.error, BytesLengthException):  # fmt: skip
             self._note(tag)
             return None
         return None if value is None or (isinstance(value, str | bytes | Sequence) and len(value) == 0) else value
