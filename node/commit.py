@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from sqlalchemy import Engine
 
+from node.header.elements import Elements
 from node.ledger import (
     CONFIRMED,
     QUEUED,
@@ -35,6 +36,11 @@ _SAME_ASSOCIATION_SECONDS = 3.0
 _INDEXING_SECONDS = 60.0  # an archive may answer success before its index knows of the instance
 
 
+def _reason(item: Elements) -> str:
+    reason = item.integer("FailureReason")
+    return "it does not say why" if reason is None else f"failure reason 0x{reason:04X}"
+
+
 class WaitingError(Exception):
     """Everything is sent; the destination has not yet said that it keeps it."""
 
@@ -50,12 +56,10 @@ class Reports:
 
     def take(self, report: Dataset) -> bool:
         """Record one N-EVENT-REPORT's Event Information (PS3.4 table J.3-2); whether it was an answer to us."""
-        committed = [item.ReferencedSOPInstanceUID for item in report.get("ReferencedSOPSequence", [])]
-        failed = {
-            item.ReferencedSOPInstanceUID: f"failure reason 0x{item.get('FailureReason', 0):04X}"
-            for item in report.get("FailedSOPSequence", [])
-        }
-        studies = record_commitment(self._engine, str(report.get("TransactionUID", "")), committed, failed)
+        told = Elements(report)
+        committed = [item.text("ReferencedSOPInstanceUID") for item in told.items("ReferencedSOPSequence")]
+        failed = {item.text("ReferencedSOPInstanceUID"): _reason(item) for item in told.items("FailedSOPSequence")}
+        studies = record_commitment(self._engine, told.text("TransactionUID"), committed, failed)
         for study in studies:
             finish(self._settings, self._engine, study)
         with self._came:
@@ -107,6 +111,7 @@ def find_there(
     """Settle what the destination's query finds; what it does not find is sent again after a while.
 
     A destination that cannot be asked at all leaves the success of the sending as all that is known: settled as SENT.
+    What it reports by storage commitment meanwhile holds, whatever the query says.
     Raises WaitingError while an instance sent a moment ago is not found yet, SendError when one is lost.
     """
     for row in rows:
@@ -114,13 +119,13 @@ def find_there(
             there = sender.has(whereabouts(row))
         except NotOfferedError as error:
             log.warning("%s: what it was sent counts as delivered on its word alone", error)
-            mark(engine, [row], SENT, f"on its word alone: {error}", settled=True)
+            mark(engine, [row], SENT, f"on its word alone: {error}", settled=True, unless_reported=True)
             continue
         if there:
-            mark(engine, [row], CONFIRMED, settled=True)
+            mark(engine, [row], CONFIRMED, settled=True, unless_reported=True)
         elif row.sent is not None and now() - row.sent < timedelta(seconds=_INDEXING_SECONDS):
             raise WaitingError(f"{row.destination} took {row.sop_instance_uid}, but does not find it yet")
         else:
             why = f"{row.destination} answered success, but does not find {row.sop_instance_uid}; it is sent again"
-            mark(engine, [row], QUEUED, why)
-            raise SendError(why)
+            if mark(engine, [row], QUEUED, why, unless_reported=True):
+                raise SendError(why)

@@ -105,7 +105,7 @@ def texts(row: dict[str, Any], tag: str) -> tuple[str, ...]:
     values = (row.get(tag) or {}).get("Value") or []
     if not isinstance(values, list):
         raise TypeError(f"the Value of {tag} is no array")
-    return tuple("" if value is None else str(value) for value in values)
+    return tuple("" if value is None else str(value).replace("\0", "").strip() for value in values)
 
 
 def text(row: dict[str, Any], tag: str) -> str:

@@ -49,15 +49,22 @@ def open_deliveries(study: Study, destination: str | None = None) -> Select[Deli
     return deliveries_of(study, destination).where(Delivery.settled.is_(None))
 
 
-def mark(engine: Engine, rows: Iterable[Delivery], state: str, note: str = "", settled: bool = False) -> bool:
+def mark(
+    engine: Engine, rows: Iterable[Delivery], state: str, note: str = "", settled: bool = False,
+    unless_reported: bool = False,
+) -> bool:  # fmt: skip
     """Record how far these rows have come, with what there is to say about it.
 
-    Returns whether all of them may go on: what has been superseded meanwhile is not sent (again).
+    Returns whether all of them may go on: what has been superseded meanwhile is not sent (again), and with
+    ``unless_reported`` what the destination's answer to storage commitment has changed since they were read stays.
     """
     moment, goes_on = now(), True
     with writing(engine) as session:
         for known in rows:
             row = session.get_one(Delivery, known.id)
+            if unless_reported and (row.state, row.transaction_uid) != (known.state, known.transaction_uid):
+                goes_on = False
+                continue
             superseded = row.state == SUPERSEDED
             if superseded and state in (QUEUED, SENDING):
                 goes_on = False
@@ -121,7 +128,8 @@ def record_commitment(
     engine: Engine, transaction_uid: str, committed: Iterable[str], failed: Mapping[str, str]
 ) -> list[int]:
     """What a destination reported: the rows of ``committed`` SOP Instance UIDs are settled, those of ``failed`` (with
-    the reason) wait to be sent again. Returns the studies concerned; none when the transaction is not known (any more).
+    the reason) wait to be sent again, or bear it where they were settled before. Returns the studies concerned; none
+    when the transaction is not known (any more).
     """
     taken = set(committed)
     studies: set[int] = set()
@@ -131,9 +139,13 @@ def record_commitment(
             series = session.get_one(DerivedSeriesRow, row.derived_series_id)
             if row.sop_instance_uid in taken and row.state in ARRIVED:
                 row.state, row.error, row.settled = COMMITTED, "", moment
-            elif row.sop_instance_uid in failed and row.settled is None:
+            elif row.sop_instance_uid in failed and (row.settled is None or row.state in ARRIVED):
                 why = f"{row.destination} did not commit to it: {failed[row.sop_instance_uid]}"
-                row.state, row.error, row.sent, row.asked, row.transaction_uid = QUEUED, why, None, None, None
+                if row.settled is None:
+                    row.state, row.sent, row.asked, row.transaction_uid = QUEUED, None, None, None
+                else:
+                    why += f"; it was settled as {row.state} before: see there whether it is kept"
+                row.error = why
                 session.add(Event(study_id=series.study_id, who=row.destination, what="commitment failed", why=why))
                 log.warning("study %d: %s", series.study_id, why)
             studies.add(series.study_id)

@@ -114,8 +114,8 @@ class QueryScu:
         return associate(self._ae, self._peer)
 
     def _find(self, query: Dataset, key: str) -> Iterator[Elements]:
-        """The matches that have a value of ``key``. One that cannot be read is an error: without it there would seem
-        to be less than there is."""
+        """The matches, each with a value of its unique ``key`` (PS3.4 C.4.1.1.3.2). One that cannot be read, or was cut
+        short, is an error: without it there would seem to be less than there is."""
         self._begin("C-FIND")
         try:
             for status, identifier in self._open().send_c_find(query, _FIND, priority=MEDIUM):
@@ -126,7 +126,7 @@ class QueryScu:
                     found = Elements(identifier or Dataset())
                     if found.text(key):
                         yield found
-                    elif identifier is None or found.unreadable:
+                    else:
                         raise RetrieveError(f"{self._peer} answered the C-FIND with a match that cannot be read")
                 elif status.Status != 0x0000:
                     comment = status.get("ErrorComment", "")

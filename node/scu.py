@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ class StorageScu:
         query.StudyInstanceUID = instance.study_instance_uid
         query.SeriesInstanceUID = instance.series_instance_uid
         query.SOPInstanceUID = instance.sop_instance_uid
-        found = False
+        found, end = False, time.monotonic() + self._peer.timeout_seconds
         try:
             answers = self._association.send_c_find(
                 query, StudyRootQueryRetrieveInformationModelFind, priority=MEDIUM
@@ -130,10 +131,13 @@ class StorageScu:
             for status, identifier in answers:
                 if "Status" not in status or status.Status not in (0x0000, 0xFF00, 0xFF01):
                     raise SendError(f"{self._peer} did not answer the C-FIND for an instance: {status}")
-                match = Elements(identifier or Dataset())
-                found = found or match.text("SOPInstanceUID") == instance.sop_instance_uid
-                if status.Status != 0x0000 and (identifier is None or match.unreadable):
+                match = Elements(identifier or Dataset()).text("SOPInstanceUID")
+                found = found or match == instance.sop_instance_uid
+                if status.Status != 0x0000 and not match:
                     raise SendError(f"{self._peer} answered the C-FIND with a match that cannot be read")
+                if time.monotonic() > end:  # each response begins the DIMSE timeout anew
+                    self._association.abort()
+                    raise SendError(f"{self._peer} did not finish the C-FIND within {self._peer.timeout_seconds:g} s")
         except ValueError as error:
             raise NotOfferedError(f"{self._peer} offers no C-FIND") from error
         except RuntimeError as error:

@@ -89,7 +89,7 @@ class QidoSearch(WebPeer):
         rows: dict[str, _Row] = {}
         try:
             with self._session.within(self._total):
-                while new := {uid: row for row in search(len(rows)) if (uid := text(row, tag)) and uid not in rows}:
+                while new := {uid: row for row in search(len(rows)) if (uid := _uid_of(row, tag)) not in rows}:
                     rows |= new
             return [found_in(uid, row) for uid, row in rows.items()]
         except requests.HTTPError as error:
@@ -179,3 +179,10 @@ def _addresses(part: Part) -> Iterator[str]:
 
 def _filter(value: object) -> str:
     return ",".join(str(one) for one in value) if isinstance(value, MultiValue) else str(value)
+
+
+def _uid_of(row: _Row, tag: str) -> str:
+    """What the row speaks of. Raises ValueError without it: left out, there would seem to be less than there is."""
+    if uid := text(row, tag):
+        return uid
+    raise ValueError(f"a result has no value of {tag}")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from pydicom.dataset import Dataset
@@ -13,12 +14,13 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
-from node.commit import Reports
+from node.commit import Reports, find_there
 from node.commitment_results import CommitmentResults
 from node.commitment_services import CommitmentRequest
 from node.deliver import Deliverer
-from node.ledger import COMMITTED, CONFIRMED, QUEUED, SENT
+from node.ledger import COMMITTED, CONFIRMED, QUEUED, SENT, mark, remember_request
 from node.receive import Receiver
+from node.sender import NotOfferedError, Sender, Whereabouts
 from node.settings import Settings
 from node.states import State
 from node.tables import Delivery, Event, Instance, Study, now
@@ -123,6 +125,77 @@ def test_an_answer_after_a_restart_is_understood(settings, engine, study, archiv
     assert state(engine) == State.DELIVERED
     answer.TransactionUID = "1.2.3"
     assert not Reports(settings, engine).take(answer), "nobody asked for that"
+
+
+def report_on(asked: list[Delivery], failed: Sequence[int] = ()) -> Dataset:
+    """The Event Information of an answer to storage commitment: these failed, the others are committed."""
+    report = Dataset()
+    report.TransactionUID = asked[0].transaction_uid
+    report.ReferencedSOPSequence, report.FailedSOPSequence = [], []
+    for number, row in enumerate(asked):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = row.sop_class_uid, row.sop_instance_uid
+        if number in failed:
+            item.FailureReason = 0x0110
+        (report.FailedSOPSequence if number in failed else report.ReferencedSOPSequence).append(item)
+    return report
+
+
+def ask_long_ago(engine: Engine) -> list[Delivery]:
+    """Everything was sent, and asked for, days ago."""
+    mark(engine, rows(engine), SENT)
+    remember_request(engine, rows(engine), "1.2.3.4")
+    with Session(engine) as session, session.begin():
+        for row in session.scalars(select(Delivery)):
+            row.sent = row.asked = now() - timedelta(days=2)
+    return rows(engine)
+
+
+@pytest.mark.parametrize("bad", ["no reason", "no UID"])
+def test_one_malformed_item_does_not_cost_the_report(settings, engine, study, bad):
+    report = report_on(ask_long_ago(engine), failed=[1])
+    if bad == "no reason":
+        report.FailedSOPSequence[0].FailureReason = None
+    else:
+        del report.FailedSOPSequence[0].ReferencedSOPInstanceUID
+    assert Reports(settings, engine).take(report)
+    assert [row.state for row in rows(engine)] == [COMMITTED, QUEUED if bad == "no reason" else SENT]
+    assert "it does not say why" in rows(engine)[1].error or bad == "no UID"
+
+
+def test_a_failure_told_after_a_query_found_it_is_not_kept_quiet(settings, engine, study):
+    asked = ask_long_ago(engine)
+    mark(engine, asked, CONFIRMED, settled=True)
+    assert Reports(settings, engine).take(report_on(asked, failed=[0, 1]))
+    assert [row.state for row in rows(engine)] == [CONFIRMED] * 2
+    assert all("did not commit to it" in row.error and "settled as CONFIRMED" in row.error for row in rows(engine))
+    with Session(engine) as session:
+        assert len(session.scalars(select(Event).where(Event.what == "commitment failed")).all()) == 2
+
+
+class ReportsMeanwhile:
+    """A destination whose report comes while its query is answered."""
+
+    def __init__(self, reports: Reports, report: Dataset, there: bool | None) -> None:
+        self._reports, self._report, self._there = reports, report, there
+
+    def has(self, instance: Whereabouts) -> bool:
+        self._reports.take(self._report)
+        if self._there is None:
+            raise NotOfferedError("no C-FIND")
+        return self._there
+
+
+@pytest.mark.parametrize(
+    ("failed", "there", "state_then"),
+    [((0, 1), True, QUEUED), ((0, 1), None, QUEUED), ((), False, COMMITTED), ((), None, COMMITTED)],
+)
+def test_a_report_that_comes_during_the_query_holds(settings, engine, study, failed, there, state_then):
+    asked = ask_long_ago(engine)
+    sender = ReportsMeanwhile(Reports(settings, engine), report_on(asked, failed), there)
+    find_there(engine, cast(Sender, sender), asked, lambda row: Whereabouts("1.2", "1.2", row.sop_instance_uid))
+    assert [row.state for row in rows(engine)] == [state_then] * 2
+    assert all((row.settled is not None) == (state_then == COMMITTED) for row in rows(engine))
 
 
 def test_what_was_lost_after_success_is_sent_again(settings, engine, study, tmp_path):

@@ -122,17 +122,20 @@ def test_a_peer_that_cannot_be_asked_gets_a_doubtful_instance_again(deliverer, s
 
 
 def test_an_answer_that_nobody_foresaw_is_told_and_tried_again_until_patience_ends(
-    deliverer, settings, engine, study, caplog
+    deliverer, settings, engine, study, caplog, monkeypatch
 ):
-    port = settings.destination[0].port
-    with finding(port, NO_UID):
-        assert "BytesLengthException" in deliverer.attempt(study, "pacs", 1)
+    def unforeseen(*_: object) -> None:
+        raise ZeroDivisionError("division of nothing")
+
+    monkeypatch.setattr("node.scu.StorageScu.store", unforeseen)
+    with storing(settings.destination[0].port, 0x0000):
+        assert "ZeroDivisionError" in deliverer.attempt(study, "pacs", 1)
         assert state(engine) == State.DELIVERING
         with Session(engine) as session:
             told = session.scalars(select(Event.why)).all()[-1]
-        assert "attempt 1: BytesLengthException" in told
+        assert "attempt 1: ZeroDivisionError" in told
         assert "next in 5 s" in told
-        assert "Expected total bytes" in caplog.text, "the whole of it is in the log"
+        assert "division of nothing" in caplog.text, "the whole of it is in the log"
         assert deliverer.attempt(study, "pacs", 10_000) == GIVEN_UP
     assert state(engine) == State.FAILED
 

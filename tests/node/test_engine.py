@@ -166,14 +166,14 @@ def test_the_priority_stays_over_attempts_and_after_a_retry(steps, engine, start
 
 
 @pytest.mark.parametrize("settings", ["pacs"], indirect=True)
-def test_a_destination_that_answers_what_nobody_foresaw_is_tried_again_until_it_answers_in_order(
+def test_a_destination_that_answers_what_cannot_be_read_is_tried_again_until_it_answers_in_order(
     steps, engine, starter, settings
 ):
     study, port = to_deliver(settings, engine), settings.destination[0].port
 
     def attempts() -> int:
         with Session(engine) as session:
-            return len(session.scalars(select(Event.id).where(Event.why.contains("BytesLengthException"))).all())
+            return len(session.scalars(select(Event.id).where(Event.why.contains("a match that cannot be read"))).all())
 
     with finding(port, NO_UID):
         with writing(engine) as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from io import BytesIO
 
 import numpy as np
@@ -312,6 +313,15 @@ def test_a_malformed_value_costs_the_value_not_the_instance() -> None:
     assert header.te_ms is None
     assert header.unreadable == ("EchoTime",)
     assert header.tr_ms == 2300
+
+
+def test_a_value_of_a_wrong_length_costs_the_value_not_the_instance() -> None:
+    content, rows = written(classic()), struct.pack("<HH2sH", 0x28, 0x10, b"US", 2)
+    at = content.index(rows)
+    wrong = content[:at] + rows[:-2] + struct.pack("<H", 3) + b"\4\0\0" + content[at + len(rows) + 2 :]
+    header = scan(BytesIO(wrong))
+    assert "Rows" in header.unreadable
+    assert header.te_ms is not None
 
 
 def test_our_own_series_are_known() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import time
 from collections.abc import Iterator
 from threading import Thread
 from typing import cast
@@ -136,12 +137,15 @@ def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", group, number, vr, len(value)) + value
 
 
+CUT = [(element(8, 0x16, b"UI", b"1.2 ") + element(8, 0x18, b"UI", b"1.2.3 "))[:length] for length in (7, 12)]
 UNKNOWN_VR = b"".join(element(group, number, b"ZZ", b"1.2 ") for group, number in ((8, 0x18), (32, 13), (32, 14)))
 NO_ITEM = struct.pack("<HH2sHI", 8, 0x1140, b"SQ", 0, 0xFFFFFFFF) + b"abcdefgh"
 WRONG_LENGTH = b"".join(
     [element(8, 0x18, b"UI", b"1.2 "), element(32, 13, b"UI", b"1.2 "), element(32, 14, b"UI", b"1.2 "),
      element(40, 16, b"US", b"123")]
 )  # fmt: skip
+NO_NUMBERS = b"".join(element(group, number, b"US", b"123") for group, number in ((8, 0x18), (32, 13), (32, 14)))
+UNREADABLE = [UNKNOWN_VR, NO_ITEM, NO_NUMBERS, *CUT]
 
 
 @pytest.fixture
@@ -160,13 +164,13 @@ QUESTIONS = [lambda scu: scu.studies(Dataset()), lambda scu: scu.series("1.2"), 
 
 
 @pytest.mark.parametrize("ask", QUESTIONS)
-@pytest.mark.parametrize("scribbler", [UNKNOWN_VR, NO_ITEM], indirect=True)
+@pytest.mark.parametrize("scribbler", UNREADABLE, indirect=True)
 def test_a_match_that_cannot_be_read_is_told_not_left_out(scribbler, ask):
     with QueryScu(scribbler, 5.0) as query, pytest.raises(RetrieveError, match="a match that cannot be read"):
         ask(query)
 
 
-@pytest.mark.parametrize("scribbler", [UNKNOWN_VR, NO_ITEM], indirect=True)
+@pytest.mark.parametrize("scribbler", UNREADABLE, indirect=True)
 def test_whether_a_peer_has_an_instance_is_not_read_out_of_what_cannot_be_read(scribbler, tmp_path):
     mr_slice("virtual", 1).save_as(tmp_path / "virtual.dcm", enforce_file_format=True)
     with (
@@ -180,3 +184,28 @@ def test_whether_a_peer_has_an_instance_is_not_read_out_of_what_cannot_be_read(s
 def test_one_value_that_cannot_be_read_does_not_cost_the_match(scribbler):
     with QueryScu(scribbler, 5.0) as query:
         assert [len(ask(query)) for ask in QUESTIONS] == [1, 1, 1]
+
+
+def test_an_answer_that_never_ends_is_ended(tmp_path):
+    def never(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
+        for number in range(100):
+            time.sleep(0.1)
+            found = Dataset()
+            found.QueryRetrieveLevel, found.SOPInstanceUID = "IMAGE", f"1.2.{number}"
+            yield 0xFF00, found
+
+    ae = AE("PEER")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, never)])
+    peer = Peer("PEER", "127.0.0.1", server.socket.getsockname()[1], "NODE", 0.5)
+    mr_slice("virtual", 1).save_as(tmp_path / "virtual.dcm", enforce_file_format=True)
+    begin = time.monotonic()
+    try:
+        with (
+            StorageScu(peer, [Outgoing.of(tmp_path / "virtual.dcm")], find=True) as storage,
+            pytest.raises(SendError, match=r"did not finish the C-FIND within 0\.5 s"),
+        ):
+            storage.has(Whereabouts("1.2", "1.2.3", "1.2.3.4"))
+        assert time.monotonic() - begin < 5
+    finally:
+        server.shutdown()

@@ -233,13 +233,31 @@ def test_what_a_row_says_of_nothing_is_nothing(told, count):
         assert place.series(STUDY) == [SeriesFound("1.2", "", count)]
     study = (
         '[{"0020000D": {"vr": "UI", "Value": ["1.3"]}, "00080061": {"vr": "CS", "Value": [null, "MR"]},'
-        ' "00100020": {"vr": "LO", "Value": [null]}, "00080050": {"vr": "SH", "Value": null}},'
-        ' {"0020000D": {"vr": "UI", "Value": [null]}}]'
+        ' "00100020": {"vr": "LO", "Value": [null]}, "00080050": {"vr": "SH", "Value": null}}]'
     )
     with (
         server(lambda handler: answer(handler, study.encode(), "application/dicom+json")) as url, search(url) as place
     ):
         assert place.studies(Dataset()) == [StudyFound("1.3", "", "", "", ("MR",))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"Message": "database is down"}', b"{}", b'[{"00080060": {"vr": "CS", "Value": ["MR"]}}]',
+     b'[{"0020000E": {"vr": "UI", "Value": ["1.2"]}}, {"0020000E": {"vr": "UI", "Value": [null]}}]'],
+)  # fmt: skip
+def test_a_result_of_nothing_is_told_not_left_out(body):
+    with (
+        server(lambda handler: answer(handler, body, "application/dicom+json")) as url, search(url) as place,
+        pytest.raises(RetrieveError, match="has no value of 0020000E"),
+    ):  # fmt: skip
+        place.series(STUDY)
+
+
+def test_padding_belongs_to_no_value():
+    body = b'[{"0020000E": {"vr": "UI", "Value": ["1.2\\u0000"]}, "00080060": {"vr": "CS", "Value": ["MR "]}}]'
+    with server(lambda handler: answer(handler, body, "application/dicom+json")) as url, search(url) as place:
+        assert place.series(STUDY) == [SeriesFound("1.2", "MR", None)]
 
 
 @pytest.mark.parametrize("location", [b"https://[bad/x", b"\xff\xfe", b"//[::1", b"http://h:99999/"])
