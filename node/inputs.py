@@ -26,7 +26,8 @@ def held(study: Study) -> Inputs:
 
 
 def digest_inputs(study: Study) -> str:
-    """The identity of what ``held`` gives: sha256 over roles, SOP Instance UIDs and content digests."""
+    """The identity of what a result would be made of: sha256 over roles, SOP Instance UIDs and content digests. Without
+    the full dose, with which the result is only compared: when it comes late, a run made again is the same result."""
     return _digest(held(study))
 
 
@@ -57,7 +58,7 @@ def of_run(session: Session, study: Study) -> Inputs:
 def changed_roles(session: Session, study: Study) -> tuple[str, ...]:
     """The roles of which the study now holds something else than its latest run works on.
 
-    The full dose counts for none: it is what the result is compared with, not what it is made of.
+    The full dose counts for none, as in the digest.
     """
     run = _latest(session, study)
     before = {role: set(numbers) for role, numbers in run.inputs.items()} if run is not None else {}
@@ -74,6 +75,7 @@ def _digest(inputs: Mapping[str, Sequence[Instance]]) -> str:
     lines = sorted(
         f"{role} {instance.sop_instance_uid} {instance.digest}"
         for role, instances in inputs.items()
+        if role != Role.FULL_DOSE
         for instance in instances
     )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -4,11 +4,11 @@ peers want to know of us."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydicom.misc import is_dicom
 from rich.progress import track
 
 from node.cli.options import DEFAULT, Config
@@ -40,15 +40,19 @@ def send(
     calling: CallingAs = "",
     config: Config = DEFAULT,
 ) -> None:
-    """Send DICOM files by C-STORE. Stops at the first instance that is not taken, with the peer's answer."""
-    files = [Outgoing.of(path) for path in _files(paths)]
+    """Send DICOM files by C-STORE. Stops at the first instance that is not taken, with the peer's answer.
+
+    What is no DICOM file in a folder is left out, and counted.
+    """
+    chosen, left_out = _files(paths)
+    files = [Outgoing.of(path) for path in chosen]
     if not files:
-        raise SendError(f"there is no file in {', '.join(str(path) for path in paths)}")
+        raise SendError(f"there is no DICOM file in {', '.join(str(path) for path in paths)}")
     peer = _peer(config, to, calling)
     with StorageScu(peer, files) as scu:
         for file in track(files, f"to {peer}", transient=True):
             scu.store(file)
-    typer.echo(f"{len(files)} instances are at {peer}")
+    typer.echo(f"{len(files)} instances are at {peer}" + (f"; {left_out} files are no DICOM" if left_out else ""))
 
 
 def echo(to: To, calling: CallingAs = "", config: Config = DEFAULT) -> None:
@@ -79,16 +83,18 @@ def user(
     typer.echo(line_for(name, passcode))
 
 
-def _files(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".gz")
-        else:
-            yield path
+def _files(paths: list[Path]) -> tuple[list[Path], int]:
+    """The files that are named, and in folders those of PS3.10 but for a DICOMDIR; how many others are there."""
+    named = [path for path in paths if not path.is_dir()]
+    inside = sorted(file for path in paths if path.is_dir() for file in path.rglob("*") if file.is_file())
+    dicom = [file for file in inside if file.name != "DICOMDIR" and is_dicom(file)]
+    return named + dicom, len(inside) - len(dicom)
 
 
 def _peer(config: Path, to: str, calling: str) -> Peer:
     parsed = _PEER.fullmatch(to)
+    if parsed and not 0 < int(parsed["port"]) < 1 << 16:
+        raise typer.BadParameter(f"{to!r}: a port is 1 to 65535")
     if parsed and calling:
         return Peer(parsed["ae"], parsed["host"].strip("[]"), int(parsed["port"]), calling)
     settings = load_settings(config)

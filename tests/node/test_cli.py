@@ -180,15 +180,28 @@ def test_check_names_what_is_wrong_and_echo_and_send_agree(config, tmp_path):
     with Archive("PACS", place.port, tmp_path / "archive") as archive:
         assert "answers" in run("echo", "--to", f"PACS@127.0.0.1:{place.port}", "--as", "ME")
         assert "1 instances are at" in run("send", tmp_path / "one.dcm", "--to", "pacs", "--config", config)
+        (tmp_path / "simulated").mkdir()
+        mr_slice("t1", 2).save_as(tmp_path / "simulated" / "two", enforce_file_format=True)
+        (tmp_path / "simulated" / "cohort.json").write_text("{}")
+        (tmp_path / "simulated" / "lesions.nii.gz").write_bytes(b"no DICOM")
+        told = run("send", tmp_path / "simulated", "--to", "pacs", "--config", config)
+        assert "1 instances are at" in told
+        assert "2 files are no DICOM" in told
         wrong = run("echo", "--to", f"WRONG@127.0.0.1:{place.port}", "--as", "ME", code=1)
         assert "Called AE title not recognised; it calls itself otherwise" in wrong
-        assert len(archive.received()) == 1
+        assert len(archive.received()) == 2
         assert "ok" in run("check", "--config", config)
 
 
 def test_what_is_no_dicom_file_is_not_sent(config, tmp_path):
     (tmp_path / "note.txt").write_text("hello")
     assert "is not a DICOM file" in run("send", tmp_path / "note.txt", "--to", "pacs", "--config", config, code=1)
+    assert "there is no DICOM file in" in run("send", tmp_path, "--to", "pacs", "--config", config, code=1)
+
+
+def test_a_port_that_is_none_is_refused():
+    for port in (0, 65536, 99999):
+        assert "a port is 1 to 65535" in run("echo", "--to", f"PACS@127.0.0.1:{port}", "--as", "ME", code=2)
 
 
 def test_a_user_whose_line_would_be_a_comment_is_refused():

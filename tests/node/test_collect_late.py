@@ -18,7 +18,7 @@ from node.database import writing
 from node.deliver import Deliverer
 from node.engine import WorkStarter, workflow_id
 from node.errors import CancelledError
-from node.inputs import of_run
+from node.inputs import digest_inputs, of_run
 from node.settings import Settings, load_settings
 from node.states import WORKING, State, Trigger
 from node.tables import Instance, Run, Study
@@ -139,6 +139,9 @@ def test_a_late_full_dose_is_no_input(look, engine):
     study = look(*(mr_slice("full", n, SeriesNumber=4, **full) for n in range(1, 25)))
     assert {series.description: series.role for series in study.series}["full"] == "full_dose"
     assert (study.state, study.run) == (State.DELIVERED, 1)
+    with Session(engine) as session:
+        made_again = digest_inputs(session.scalars(select(Study)).one())
+    assert made_again == study.inputs_digest, "a run made again makes the same series, not a second one"
 
 
 def test_the_same_bytes_again_cause_nothing(look, engine):
