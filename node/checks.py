@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -27,6 +28,7 @@ from node.database import (
 from node.deliver import peer_of
 from node.dicomweb import server_of
 from node.files import DataFolder
+from node.health import SERVED_BY
 from node.reach import why_not_listening
 from node.receive.tls import context_of_a_caller, server_context, valid_until
 from node.receive.users import Users
@@ -75,6 +77,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         if rule.model:
             yield _try(f'weights of the rule "{rule.name}"', partial(_synthesis_weights, settings, rule.model))
     yield check_receiver(settings)
+    if settings.health.port:
+        yield _try("health probe", lambda: _health(settings))
     for destination in settings.destination:
         yield _try(f"destination {destination.name}", partial(_destination, destination, settings))
     for source in settings.source:
@@ -158,6 +162,36 @@ def _synthesis_weights(settings: Settings, folder: str) -> str:
     return f"{model.name}, {model.digest[:12]}, for {', '.join(model.roles)}"
 
 
+def _health(settings: Settings) -> str:
+    host, port = settings.health.host, settings.health.port
+    try:
+        with _listening(host, port):
+            return f"http://{host}:{port}/health is free"
+    except OSError as error:
+        asked = HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)
+        try:
+            asked.request("GET", "/health")
+            if asked.getresponse().getheader("Server", "").startswith(SERVED_BY):
+                return "a node answers already"
+        except (OSError, HTTPException):
+            pass  # whoever it is, it is no node
+        finally:
+            asked.close()
+        raise OSError(why_not_listening("health", host, port, error)) from error
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Bound there as a server would be. Raises OSError."""
+    probe = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        probe.bind((host, port))
+    except OSError:
+        probe.close()
+        raise
+    return probe
+
+
 def _receiver(settings: Settings) -> str:
     host, port, tls = settings.receiver.host, settings.receiver.port, settings.receiver.tls
     secured = ""
@@ -167,23 +201,21 @@ def _receiver(settings: Settings) -> str:
     if settings.receiver.user_identities:
         Users.load(Path(settings.receiver.user_identities))
         secured += "; users are checked" + ("" if tls is not None else ", whose passcodes anybody can read without TLS")
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
+    try:
+        with _listening(host, port):
             return f"{settings.node.ae_title}@{host}:{port} is free{secured}"
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise OSError(why_not_listening("receiver", host, port, error)) from error
-            if tls is not None:
-                return f"{_shows_our_certificate(host, port, tls)}{secured}"
-            known = settings.receiver.calling_ae_titles
-            ours = known[0].partition("@")[0] if known else "CHECK"
-            try:
-                return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
-            except SendError as answer:
-                taken = why_not_listening("receiver", host, port, error)
-                raise OSError(f"{taken} (asked as {ours}: {answer})") from answer
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise OSError(why_not_listening("receiver", host, port, error)) from error
+        if tls is not None:
+            return f"{_shows_our_certificate(host, port, tls)}{secured}"
+        known = settings.receiver.calling_ae_titles
+        ours = known[0].partition("@")[0] if known else "CHECK"
+        try:
+            return f"a node listens already: {_answers(Peer(settings.node.ae_title, host, port, ours, 5.0))}"
+        except SendError as answer:
+            taken = why_not_listening("receiver", host, port, error)
+            raise OSError(f"{taken} (asked as {ours}: {answer})") from answer
 
 
 def _shows_our_certificate(host: str, port: int, tls: ReceiverTlsSettings) -> str:

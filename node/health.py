@@ -148,6 +148,10 @@ class HealthServer:
             self._server.server_close()
 
 
+SERVED_BY = "quarterdose"
+"""How the probe's answers begin their Server header."""
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
@@ -173,7 +177,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = _REQUEST_SECONDS
-    server_version = "quarterdose"
+    server_version = SERVED_BY
     sys_version = ""
 
     def do_GET(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from node.checks import check_everything
 from node.health import HealthCheck, HealthServer
 from node.receive import Receiver
 from node.settings import Settings, load_settings
@@ -148,6 +150,22 @@ def _is_served(port: int) -> bool:
 def test_a_port_that_is_taken_is_named(health, settings, receiver):
     with pytest.raises(OSError, match=f"health.port, 127.0.0.1:{health}: Address already in use"):
         HealthServer(settings, HealthCheck(settings, receiver, Worker(settings))).start()
+
+
+def test_check_looks_at_its_port(settings, request):
+    def told() -> tuple[bool, str]:
+        [finding] = [finding for finding in check_everything(settings) if finding.what == "health probe"]
+        return finding.ok, finding.found
+
+    assert told() == (True, f"http://127.0.0.1:{settings.health.port}/health is free")
+    with socket.create_server(("127.0.0.1", settings.health.port)) as another:
+        another.settimeout(0)
+        threading.Timer(0.2, lambda: another.accept()[0].close()).start()
+        ok, found = told()
+        assert not ok
+        assert "health.host and health.port" in found and "another program" in found
+    request.getfixturevalue("health")
+    assert told() == (True, "a node answers already")
 
 
 def test_off_unless_configured(make_config, receiver):
