@@ -85,13 +85,16 @@ def show(which: Which, config: Config = DEFAULT, as_json: AsJson = False) -> Non
 
 @app.command()
 def promote(which: Which, because: Because, config: Config = DEFAULT) -> None:
-    """Use this model, before shipped ones, for studies that have what it takes. Undone by `retire`."""
+    """Use this model, before shipped ones, for studies that have what it takes. `retire` and `shadow` end that."""
     _decide(config, which, Standing.PROMOTED, because)
 
 
 @app.command()
 def shadow(which: Which, because: Because, config: Config = DEFAULT) -> None:
-    """Run this model beside the one in use on every study, compare the two and send nothing of it."""
+    """Run this model beside the one in use on every study, compare the two and send nothing of it.
+
+    One that was in use itself, a shipped one too, is used no longer until it is promoted.
+    """
     _decide(config, which, Standing.SHADOW, because)
 
 
