@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
+from pydicom.uid import MRImageStorage
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     StorageCommitmentPushModel,
@@ -28,7 +28,9 @@ from node.scu import MEDIUM, Peer, StorageScu, associate, entity
 from node.sender import Outgoing, SendError, Whereabouts
 from node.source import Part, RetrieveError
 from node.taker import Taker
+from tests.conftest import free_port
 from tests.mr_slices import mr_slice
+from tests.node.delivering import finding
 from tests.waiting import eventually
 
 
@@ -149,15 +151,11 @@ UNREADABLE = [UNKNOWN_VR, NO_ITEM, NO_NUMBERS, *CUT]
 
 
 @pytest.fixture
-def scribbler(request, monkeypatch) -> Iterator[Peer]:
+def scribbler(request) -> Iterator[Peer]:
     """Answers each C-FIND with one match, whose bytes are the parameter."""
-    ae = AE("PEER")
-    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind, ExplicitVRLittleEndian)
-    monkeypatch.setattr("pynetdicom.service_class.encode", lambda *_: request.param)
-    one = [(evt.EVT_C_FIND, lambda _: iter([(0xFF00, Dataset())]))]
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=one)
-    yield Peer("PEER", "127.0.0.1", server.socket.getsockname()[1], "NODE", 5.0)
-    server.shutdown()
+    port = free_port()
+    with finding(port, request.param):
+        yield Peer("PACS", "127.0.0.1", port, "NODE", 5.0)
 
 
 QUESTIONS = [lambda scu: scu.studies(Dataset()), lambda scu: scu.series("1.2"), lambda scu: scu.instances("1.2", "1.2")]
