@@ -168,16 +168,20 @@ def _health(settings: Settings) -> str:
         with _listening(host, port):
             return f"http://{host}:{port}/health is free"
     except OSError as error:
-        asked = HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)
-        try:
-            asked.request("GET", "/health")
-            if asked.getresponse().getheader("Server", "").startswith(SERVED_BY):
-                return "a node answers already"
-        except (OSError, HTTPException):
-            pass  # whoever it is, it is no node
-        finally:
-            asked.close()
+        if error.errno == errno.EADDRINUSE and _is_a_nodes_probe(host, port):
+            return "a node answers already"
         raise OSError(why_not_listening("health", host, port, error)) from error
+
+
+def _is_a_nodes_probe(host: str, port: int) -> bool:
+    asked = HTTPConnection(host, port, timeout=_PATIENCE_SECONDS)
+    try:
+        asked.request("GET", "/health")
+        return asked.getresponse().getheader("Server", "").startswith(SERVED_BY)
+    except (OSError, HTTPException):
+        return False
+    finally:
+        asked.close()
 
 
 def _listening(host: str, port: int) -> socket.socket:
