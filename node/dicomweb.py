@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from dicomweb_client.api import DICOMwebClient
 
-from node.sender import SendError
+from node.sender import NotOfferedError, SendError
 from node.settings import DicomWebDestination, DicomWebSource
 from node.timed_session import TimedSession, TooLargeError
 from node.trust import client_context, tls_trouble
@@ -75,6 +75,21 @@ class WebPeer:
         if not content.isprintable() or not content:
             raise SendError(f"{what} sent: {self._server.authorization_file} has to hold one line of ASCII") from None
         return content
+
+    def _holds_nothing(self, error: requests.HTTPError, study_instance_uid: str) -> bool:
+        """Whether the answer to a search within a study says that it is not there. 404 may, or that there is no such
+        service: then the server is asked for the study by its UID, which is found or not (PS3.18 section 10.6.3.1).
+        Raises NotOfferedError where it offers no search."""
+        if error.response is None or error.response.status_code not in _NO_SERVICE:
+            return False
+        try:
+            if error.response.status_code == _NOT_FOUND and study_instance_uid:
+                self._client.search_for_studies(search_filters={"StudyInstanceUID": study_instance_uid})
+                return True
+        except requests.HTTPError as again:
+            if again.response is None or again.response.status_code not in _NO_SERVICE:
+                raise
+        raise NotOfferedError(f"{self._url} offers no search: it answered {status_of(error)}") from error
 
     def _trouble(self, error: requests.RequestException) -> str:
         """What went wrong and what to do, without the text of the exception, which repeats addresses and queries."""
@@ -137,6 +152,8 @@ def status_of(error: requests.HTTPError) -> str:
     return f"{answer.status_code} {answer.reason}{says}{remedy}"
 
 
+_NOT_FOUND = 404
+_NO_SERVICE = (_NOT_FOUND, 405, 501)
 _PAGE_BYTES = 4096
 _TITLE = re.compile(rb"<title>([ -~]{1,100})</title>", re.IGNORECASE)
 

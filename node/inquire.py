@@ -163,7 +163,7 @@ class Inquirer:
             here = held.get(series.series_instance_uid, set())
             if series.modality not in (*self._settings.retrieval.modalities, "") or _OURS in here:
                 continue
-            if series.instances is not None and series.instances <= len(here):
+            if series.instances and series.instances <= len(here):  # a count of 0 is no count
                 continue
             there = place.instances(uid, series.series_instance_uid)
             lacking += len({one.sop_instance_uid for one in there if one.sop_class_uid in takes} - everything)

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from dbos import DBOS, SetEnqueueOptions, SetWorkflowID
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from node.associations import Associations
@@ -46,6 +46,15 @@ _JITTER = 0.2
 
 Wanted = dict[str, set[str]]
 """SOP Instance UIDs by Series Instance UID."""
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What a source holds of a study and this node takes. ``told``: how many instances it counts in each series of
+    which it lists fewer; of what class the others are is not known."""
+
+    wanted: Wanted
+    told: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -93,33 +102,54 @@ class Retriever:
     def _fetch(self, pull: Pull, source: Source, number: int) -> Outcome:
         with Taker(self._store, self._associations, source.sender) as taker:
             with way_to_retrieve(source, self._settings, taker) as place:
-                wanted = self._wanted(place, pull.study_instance_uid)
+                holding = self._holding(place, pull.study_instance_uid)
+                wanted = holding.wanted
                 total = sum(len(instances) for instances in wanted.values())
-                if not total:
+                if not total and not holding.told:
                     return self._end(pull.id, FAILED, f"{source.name} holds nothing of this study that this node takes")
                 lacking = self._lacking(pull.study_instance_uid, wanted)
                 self._count(pull.id, total, lacking)
-                said = self._ask(place, pull, wanted, lacking, number) if lacking else ""
+                said = self._ask(place, pull, holding, lacking, number)
             lacking = self._settle(pull, wanted, total)
-            if not lacking:
+            unlisted = self._unlisted(pull.study_instance_uid, holding)
+            if not lacking and not unlisted:
                 taker.whole()
-        if not lacking:
+        if not lacking and not unlisted:
             return self._end(pull.id, DONE, f"{total} instances are here")
         short = sum(len(instances) for instances in lacking.values())
         problem = f"{short} of {total} instances have not arrived"
+        if not lacking:
+            more, where = sum(unlisted.values()), ", ".join(unlisted)
+            problem = f"{source.name} counts {more} instances more than it lists, in series {where}"
         return self._not_yet(pull.id, number, f"{problem} ({said})" if said else problem)
 
-    def _wanted(self, place: Search, study: str) -> Wanted:
-        """What the source holds of the study and this node takes."""
+    def _holding(self, place: Search, study: str) -> Holding:
         takes = taken_classes(self._settings)
-        wanted = {
-            series.series_instance_uid: {
-                found.sop_instance_uid
-                for found in place.instances(study, series.series_instance_uid) if found.sop_class_uid in takes
-            }
-            for series in place.series(study) if series.modality in (*self._settings.retrieval.modalities, "")
-        }  # fmt: skip
-        return {series: instances for series, instances in wanted.items() if instances}
+        wanted: Wanted = {}
+        told: dict[str, int] = {}
+        for series in place.series(study):
+            if series.modality not in (*self._settings.retrieval.modalities, ""):
+                continue
+            listed = place.instances(study, series.series_instance_uid)
+            if series.instances is not None and len(listed) < series.instances:
+                told[series.series_instance_uid] = series.instances
+            if taken := {found.sop_instance_uid for found in listed if found.sop_class_uid in takes}:
+                wanted[series.series_instance_uid] = taken
+        return Holding(wanted, told)
+
+    def _unlisted(self, study: str, holding: Holding) -> dict[str, int]:
+        """How many instances of which series the source counts, does not list, and has not sent nevertheless."""
+        if not holding.told:
+            return {}
+        self._store.settle(_SETTLE_SECONDS)
+        with Session(self._engine) as session:
+            counted = (
+                select(Series.series_instance_uid, func.count()).select_from(Instance).join(Series).join(Study)
+                .where(Study.study_instance_uid == study).group_by(Series.series_instance_uid)
+            )  # fmt: skip
+            here = {row[0]: row[1] for row in session.execute(counted)}
+        short = {series: told - here.get(series, 0) for series, told in holding.told.items()}
+        return {series: count for series, count in short.items() if count > 0}
 
     def _lacking(self, study: str, wanted: Mapping[str, set[str]]) -> Wanted:
         self._store.settle(_SETTLE_SECONDS)
@@ -132,11 +162,13 @@ class Retriever:
             )  # fmt: skip
         return {series: instances - held for series, instances in wanted.items() if instances - held}
 
-    def _ask(self, place: Retrieval, pull: Pull, wanted: Wanted, lacking: Wanted, number: int) -> str:
+    def _ask(self, place: Retrieval, pull: Pull, holding: Holding, lacking: Wanted, number: int) -> str:
         """Ask for what is lacking, the more finely the later the attempt; returns what the answers complained of."""
         study, stopped, said = pull.study_instance_uid, self._cancellation(pull.id), ""
-        if number < _BY_SERIES and lacking == wanted:
+        if number < _BY_SERIES and lacking == holding.wanted:
             return place.retrieve(Part(study), stopped)
+        for series in self._unlisted(study, holding):  # by name they cannot be asked for
+            said = place.retrieve(Part(study, series), stopped) or said
         for series, instances in lacking.items():
             if number < _BY_INSTANCE:
                 said = place.retrieve(Part(study, series), stopped) or said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -13,7 +14,6 @@ from node.dicomweb import WebPeer, WebServer, status_of, text, texts
 from node.multipart import Multipart, MultipartError, boundary_of
 from node.part10 import Part10Error, split
 from node.receive.answer import SUCCESS
-from node.sender import NotOfferedError
 from node.source import (
     InstanceFound,
     Part,
@@ -33,7 +33,7 @@ _ASKED_FOR = {
     "Accept-Encoding": "identity",  # a few kilobytes of gzip may be gigabytes
 }
 _CHUNK_BYTES = 1 << 16  # what came of a chunk before the connection broke is lost
-_NO_SERVICE = (404, 405, 501)
+_MORE_RESULTS = re.compile(r"\badditional results\b", re.IGNORECASE)  # a warning 299 may be of other things
 _STUDY, _SERIES, _INSTANCE, _SOP_CLASS = "0020000D", "0020000E", "00080018", "00080016"
 _ACCESSION, _DATE, _DESCRIPTION, _MODALITIES = "00080050", "00080020", "00081030", "00080061"
 _MODALITY, _SERIES_INSTANCES = "00080060", "00201209"
@@ -50,6 +50,8 @@ class QidoSearch(WebPeer):
     def __init__(self, server: WebServer, total_seconds: float) -> None:
         super().__init__(server)
         self._total = total_seconds
+        self._warning = ""  # of the last answer
+        self._session.hooks["response"].append(self._note_warning)
 
     def studies(self, keys: Dataset) -> list[StudyFound]:
         """The studies that match the keys. Raises RetrieveError or NotOfferedError."""
@@ -71,6 +73,7 @@ class QidoSearch(WebPeer):
                 study_instance_uid, offset=offset, fields=["NumberOfSeriesRelatedInstances"]
             ),
             lambda uid, row: SeriesFound(uid, text(row, _MODALITY), count_told(text(row, _SERIES_INSTANCES))),
+            within=study_instance_uid,
         )
 
     def instances(self, study_instance_uid: str, series_instance_uid: str) -> list[InstanceFound]:
@@ -79,27 +82,49 @@ class QidoSearch(WebPeer):
             _INSTANCE,
             lambda offset: self._client.search_for_instances(study_instance_uid, series_instance_uid, offset=offset),
             lambda uid, row: InstanceFound(uid, text(row, _SOP_CLASS)),
+            within=study_instance_uid,
         )
 
     def _all(
-        self, tag: str, search: Callable[[int], Sequence[_Row]], found_in: Callable[[str, _Row], _Found]
+        self,
+        tag: str,
+        search: Callable[[int], Sequence[_Row]],
+        found_in: Callable[[str, _Row], _Found],
+        within: str = "",
     ) -> list[_Found]:
-        """Every result, each UID once, page after page until one has nothing new: a server may answer with a part of
-        them (PS3.18 8.3.4.4), and may not know ``offset``."""
-        rows: dict[str, _Row] = {}
+        """Every result, each UID once. ``within``: the study that is looked into, "" for none."""
         try:
             with self._session.within(self._total):
-                while new := {uid: row for row in search(len(rows)) if (uid := _uid_of(row, tag)) not in rows}:
-                    rows |= new
-            return [found_in(uid, row) for uid, row in rows.items()]
+                try:
+                    return [found_in(uid, row) for uid, row in self._pages(tag, search).items()]
+                except requests.HTTPError as error:
+                    if not self._holds_nothing(error, within):
+                        raise
+                    return []
         except requests.HTTPError as error:
-            if error.response is not None and error.response.status_code in _NO_SERVICE:
-                raise NotOfferedError(f"{self._url} offers no search: it answered {status_of(error)}") from error
             raise RetrieveError(f"{self._url} answered the search {status_of(error)}") from error
         except requests.RequestException as error:
             raise RetrieveError(f"{self._url} cannot be reached: {self._trouble(error)}") from error
         except (AttributeError, TypeError, ValueError, RecursionError) as error:  # the last: JSON without end
             raise RetrieveError(f"{self._url} was asked or answered something else than QIDO-RS: {error}") from error
+
+    def _pages(self, tag: str, search: Callable[[int], Sequence[_Row]]) -> dict[str, _Row]:
+        """Page after page until one has nothing new: a server may answer with a part of them, of which a warning tells
+        (PS3.18 section 8.3.4.4), and may not know ``offset``. Raises RetrieveError where it does neither whole."""
+        rows: dict[str, _Row] = {}
+        partial = ""
+        while new := {uid: row for row in search(len(rows)) if (uid := _uid_of(row, tag)) not in rows}:
+            rows |= new
+            partial = self._warning if _MORE_RESULTS.search(self._warning) else ""
+        if partial:
+            raise RetrieveError(
+                f"{self._url} tells {len(rows)} results and keeps back the others ({partial[:100]!r}): it does not "
+                "know the parameter offset; raise its limit"
+            )
+        return rows
+
+    def _note_warning(self, answer: requests.Response, **_: object) -> None:
+        self._warning = answer.headers.get("Warning", "")
 
 
 class WadoSource(QidoSearch):

@@ -121,7 +121,7 @@ def add(
                 from_nifti, roles, preparation, told, simulate_low_dose=simulate_low_dose
             )
         if not (from_simulator or from_prepared or from_node or from_dicom or from_nifti):
-            raise CommandError(
+            raise typer.BadParameter(
                 "nothing to add: give --from-simulator, --from-prepared, --from-dicom, --from-nifti or --from-node"
             )
         results = gather(

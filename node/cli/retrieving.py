@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset
 from rich.console import Console
 from rich.markup import escape
@@ -22,7 +23,7 @@ from node.database import existing_database, writing
 from node.engine import WorkStarter, is_at_work
 from node.errors import CommandError
 from node.settings import Settings, Source, load_settings
-from node.source import StudyFound
+from node.source import StudyFound, is_uid
 from node.tables import Pull, now
 from node.ways import way_to_ask
 
@@ -101,15 +102,22 @@ def _keys(accession: str, study: str, query: list[str]) -> Dataset:
     if accession:
         keys.AccessionNumber = accession
     if study:
+        if not is_uid(study):
+            raise typer.BadParameter(f"{study!r} is no Study Instance UID, which holds digits and dots")
         keys.StudyInstanceUID = study
     for one in query:
         keyword, equals, value = one.partition("=")
         if not equals or tag_for_keyword(keyword) is None:
             raise typer.BadParameter(f"{one!r} is no Keyword=value with a DICOM keyword, such as StudyDate=20260101-")
+        if dictionary_VR(keyword) == "DA" and not _DATES.fullmatch(value):
+            raise typer.BadParameter(f"{one!r}: dates are written 20260101, 20260101-20260131, 20260101- or -20260131")
         setattr(keys, keyword, value)
     if not keys:
         raise typer.BadParameter("say what to fetch: --accession, --study or --query")
     return keys
+
+
+_DATES = re.compile(r"\d{8}|\d{8}-(\d{8})?|-\d{8}")  # PS3.4 section C.2.2.2.5
 
 
 def _source(settings: Settings, name: str) -> Source:

@@ -77,18 +77,21 @@ def simulate(
         if from_nifti is not None:
             _wrap(from_nifti, out, seed)
         else:
-            scanner = Scanner(
-                vendor=vendor,
-                layout=layout,
-                field_tesla=field,
-                scanner_adc=scanner_adc,
-                b_values=_whole_numbers(b_values),
-                directions=directions,
-            )
+            try:
+                scanner = Scanner(
+                    vendor=vendor,
+                    layout=layout,
+                    field_tesla=field,
+                    scanner_adc=scanner_adc,
+                    b_values=_whole_numbers(b_values),
+                    directions=directions,
+                )
+                settings = SubjectSettings(lesions=parse_proportions(conditions)) if conditions else SubjectSettings()
+                effects = ScanEffects(artefacts=parse_artefacts(artefact or ()))
+            except ValueError as error:
+                raise typer.BadParameter(str(error)) from error
             if network_grid and scanner != Scanner():
-                raise ValueError("--network-grid draws a scanner for each subject; leave out what describes one")
-            settings = SubjectSettings(lesions=parse_proportions(conditions)) if conditions else SubjectSettings()
-            effects = ScanEffects(artefacts=parse_artefacts(artefact or ()))
+                raise typer.BadParameter("--network-grid draws a scanner a subject: leave out what describes one")
             plan = CohortPlan(out, anatomy, None if network_grid else scanner, settings, effects)
             _simulate(plan, range(seed, seed + subjects), jobs)
     except (AnatomyError, NiftiError, ValueError) as error:

@@ -143,7 +143,10 @@ def validate(
         plan = _plan(cohort, runs or out / "runs", folds, seed)
         drawn = telling(plan.cohort)
         plan = replace(plan, drawn=frozenset(drawn))
-        asked = contenders(method, settings)
+        try:
+            asked = contenders(method, settings)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
         also_trained = contenders(["paper"], settings) if write_models is not None else []
         with _following(process) as told:
             results = cross_validate([(plan, one) for one in (*asked, *also_trained)], told)

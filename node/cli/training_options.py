@@ -52,11 +52,11 @@ Also = Annotated[
 def training_settings(
     roles: list[Role], channels: int, epochs: int, precision: str, seed: int, also: list[str] | None
 ) -> TrainingSettings:
-    """What the options say. Raises ValueError, in words, for what cannot be."""
+    """What the options say. Raises typer.BadParameter, in words, for what cannot be."""
     from model.training_settings import settings_from
 
     if precision not in ("bf16", "fp16", "fp32"):
-        raise ValueError(f"--precision is bf16, fp16 or fp32, not {precision}")
+        raise typer.BadParameter(f"--precision is bf16, fp16 or fp32, not {precision}")
     given = {
         "roles": [role for role in CHANNELS if role in roles], "channels": channels, "epochs": epochs, "seed": seed,
         "half_precision": precision != "fp32", "fp16": precision == "fp16",
@@ -64,6 +64,9 @@ def training_settings(
     for text in also or []:
         name, is_sign, value = text.partition("=")
         if not is_sign:
-            raise ValueError(f"--set takes NAME=VALUE, not {text!r}")
+            raise typer.BadParameter(f"--set takes NAME=VALUE, not {text!r}")
         given[name.strip()] = None if value.strip() == "none" else value.strip()
-    return settings_from(given)
+    try:
+        return settings_from(given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -133,6 +133,12 @@ def _explain(line: object, raw: object) -> str:
         return f'{key}.retrieve must be "c-move", "c-get" or "dicomweb"; docs/retrieving.md shows each'
     if line["type"].startswith("union_tag"):
         return f'{key}.kind must be "dimse", "dicomweb" or "folder"; docs/delivering.md shows each'
+    if line["type"] == "tuple_type" and isinstance(line["input"], dict):
+        return f"{key}: there may be several, so that each begins with [[{key}]] in double brackets"
+    if line["type"] == "tuple_type":
+        return f"{key} = {line['input']!r}: a list belongs here, in brackets, also of one"
+    if line["type"] == "model_type":
+        return f"{key} = {line['input']!r}: a table belongs here, such as the shipped {DEFAULT_CONFIG} has"
     if isinstance(line["input"], dict):  # a whole table: the message names what is wrong in it
         return f"{key}: {message}"
     return f"{key} = {line['input']!r}: {message}"

@@ -116,6 +116,24 @@ def test_a_study_is_found_by_key_uid_or_accession_number(config, study, name):
     assert "truncated [bold]" in shown, "text from outside is not taken for markup"
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("pull --study abc", "no Study Instance UID"),
+        ("pull --query StudyDate=2026-01-01", "dates are written 20260101"),
+        ("train . --out x --precision fp8", "bf16, fp16 or fp32"),
+        ("train . --out x --set batc=2", "there is no setting batc"),
+        ("simulate --out x --field 7", "not simulated"),
+        ("simulate --out x --artefact blur=0.5", "is not known"),
+        ("cohort add x", "nothing to add"),
+    ],
+)
+def test_wrong_usage_has_its_own_exit_code(config, command, said):
+    words = command.split()
+    option = ["--config", str(config)] if words[0] == "pull" else []
+    assert said in " ".join(run(*words, *option, code=2).replace("│", " ").split())
+
+
 @pytest.mark.parametrize("name", ["nothing", "%", "_bc123"])
 def test_an_unknown_study_has_its_own_exit_code(config, study, name):
     assert "studies list" in run("studies", "show", name, "--config", config, code=3)

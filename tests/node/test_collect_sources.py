@@ -124,7 +124,10 @@ def test_what_the_source_holds_but_this_node_does_not_take_is_not_waited_for(
     assert pulls(engine) == []
 
 
-def test_a_source_that_does_not_count_is_asked_for_each_instance(collector, associations, engine, settings, tmp_path):
+@pytest.mark.parametrize("count", [None, 0])
+def test_a_source_that_does_not_count_is_asked_for_each_instance(
+    collector, associations, engine, settings, tmp_path, count
+):
     """Number of Series Related Instances is an optional key (PS3.4 table C.6-3)."""
     ae = AE("PACS")
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
@@ -134,7 +137,8 @@ def test_a_source_that_does_not_count_is_asked_for_each_instance(collector, asso
 
         def answer(event: evt.Event) -> Iterator[tuple[int, Dataset]]:
             for found in find(event.identifier, archive.index.all()):
-                found.pop("NumberOfSeriesRelatedInstances", None)
+                if "NumberOfSeriesRelatedInstances" in found:
+                    found.NumberOfSeriesRelatedInstances = count
                 yield 0xFF00, found
 
         address = ("127.0.0.1", settings.source[0].port)

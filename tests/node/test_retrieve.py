@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -31,6 +31,7 @@ from node.scu import Peer
 from node.settings import DimseSource, Settings, load_settings
 from node.source import Part, RetrieveError
 from node.tables import Instance, Pull, Series
+from simulator.archive import server
 from simulator.archive.faults import Faults
 from simulator.archive.send import Peer as KnownPeer
 from simulator.archive.server import Archive
@@ -120,6 +121,41 @@ def test_later_attempts_ask_for_instances_and_patience_ends_with_the_count(setti
     assert row(engine).attempts == settings.retrieval.attempts
     assert row(engine).state == FAILED
     assert "8 of 8 instances have not arrived" in said
+
+
+def _answering(change: Callable[[Dataset], bool], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the PACS answer C-FIND with the records that ``change`` leaves, as it leaves them."""
+    really = server.find
+    monkeypatch.setattr(server, "find", lambda *asked: (one for one in really(*asked) if change(one)))
+
+
+def test_what_the_source_counts_and_does_not_list_is_asked_for_with_its_series(
+    engine, retriever, archive, pull, monkeypatch
+):
+    hidden = {SLICES[0].SOPInstanceUID, SLICES[5].SOPInstanceUID}
+    _answering(lambda record: record.get("SOPInstanceUID") not in hidden, monkeypatch)
+    archive.order(Faults(lose=8))
+    assert retriever.attempt(pull, 1).next_number == 2
+    assert retriever.attempt(pull, 3).next_number == 0
+    assert row(engine).state == DONE
+    assert {instance for series, instance in held(engine) if series != "SR"} == {one.SOPInstanceUID for one in SLICES}
+
+
+def test_a_source_that_lists_less_than_it_counts_has_not_sent_all(engine, retriever, archive, pull, monkeypatch):
+    t1 = SLICES[0].SeriesInstanceUID
+
+    def boast(record: Dataset) -> bool:
+        if record.get("SeriesInstanceUID") == t1 and "NumberOfSeriesRelatedInstances" in record:
+            record.NumberOfSeriesRelatedInstances += 2
+        return True
+
+    _answering(boast, monkeypatch)
+    number = 1
+    while number:
+        number = retriever.attempt(pull, number).next_number
+    assert row(engine).state == FAILED
+    assert f"pacs counts 2 instances more than it lists, in series {t1}" in row(engine).reason
+    assert {one.SOPInstanceUID for one in SLICES} <= {instance for _, instance in held(engine)}, "what there is is here"
 
 
 def test_a_peer_that_is_down_and_one_that_holds_nothing(settings, engine, retriever, pull, tmp_path):

@@ -23,6 +23,7 @@ from node.scu import StorageScu
 from node.sender import NotOfferedError, Outgoing, RefusedError, SendError, Whereabouts
 from node.settings import DimseDestination, TlsSettings
 from node.stow import StowSender
+from node.wado import QidoSearch
 from simulator.orthanc import OrthancProcess
 from tests.conftest import free_port, require
 from tests.mr_slices import mr_slice
@@ -130,6 +131,33 @@ def test_an_answer_that_is_no_dicomweb_is_told(file, kind, body):
                 assert not sender.has(HERE)
 
 
+@pytest.mark.parametrize(("of_studies", "searches"), [(200, True), (400, False), (404, False), (501, False)])
+def test_a_404_says_that_nothing_is_there_or_that_there_is_no_search(of_studies, searches):
+    """Which, the server shows by its answer to the search for studies."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(of_studies if self.path.startswith("/studies?") else 404)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"[]")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        place = WebServer(f"http://127.0.0.1:{server.server_port}", 5.0)
+        with StowSender(place) as sender, QidoSearch(place, 5.0) as search:
+            if searches:
+                assert not sender.has(HERE)
+                assert search.instances(HERE.study_instance_uid, HERE.series_instance_uid) == []
+            else:
+                with pytest.raises(SendError if of_studies == 400 else NotOfferedError):
+                    sender.has(HERE)
+        server.shutdown()
+
+
 @contextmanager
 def answered(status: int, kind: str, body: str) -> Iterator[StowSender]:
     """The way to a server that takes whatever comes, and answers this."""
@@ -189,6 +217,13 @@ def test_an_answer_is_read_whatever_follows_its_media_type(file, kind):
     for status in (200, 202, 409):
         with answered(status, kind, NOT_STORED) as sender, pytest.raises(RefusedError, match="failure reason 0xA700"):
             sender.store(file)
+
+
+@pytest.mark.parametrize("status", [200, 202, 409])
+def test_what_the_server_has_already_is_delivered(file, status):
+    """As by DIMSE, where 0x0111 is no failure either."""
+    with answered(status, "application/dicom+json", told_in_json(FAILED, reason=0x0111)) as sender:
+        sender.store(file)
 
 
 @pytest.mark.parametrize("kind", ["application/dicom+xml", "application/dicom+xml; charset=utf-8"])

@@ -207,6 +207,38 @@ def test_pages_are_turned_until_there_is_nothing_new(taker):
         assert len(place.series(STUDY)) == 3
 
 
+@pytest.mark.parametrize(
+    ("warning", "knows_offset", "said"),
+    [
+        ("299 pacs: There are 5 additional results that can be requested", True, ""),
+        ("299 pacs: There are 5 additional results that can be requested", False, "tells 3 results and keeps back"),
+        ("299 pacs: The fuzzymatching parameter is not supported.", False, ""),
+    ],
+)  # fmt: skip
+def test_a_part_of_the_results_is_never_taken_for_all(warning, knows_offset, said):
+    """PS3.18 section 8.3.4.4."""
+
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        first = int(handler.path.partition("offset=")[2].partition("&")[0] or 0) if knows_offset else 0
+        last = min(first + 3, 8)
+        rows = [{"0020000E": {"vr": "UI", "Value": [f"1.2.{n}"]}} for n in range(first, last)]
+        body = json.dumps(rows).encode()
+        handler.send_response(200)
+        if last < 8:
+            handler.send_header("Warning", warning)
+        handler.send_header("Content-Type", "application/dicom+json")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    with server(cut) as url, search(url) as place:
+        if said:
+            with pytest.raises(RetrieveError, match=said):
+                place.series(STUDY)
+        else:
+            assert len(place.series(STUDY)) == (8 if knows_offset else 3)
+
+
 @pytest.mark.parametrize("body", [
     b"<html>", b"[" * 100_000, b'["no rows"]', b'[null]', b'[{"0020000E": "x"}]', b'[{"0020000E": {"Value": "1.2.3"}}]',
     b'[{"0020000E": {"Value": ["1.2"]}, "00080060": 5}]',
