@@ -254,7 +254,7 @@ def test_a_person_is_told_when_no_node_is_there_to_go_on(config, study):
 
 
 def test_what_cannot_be_simulated_is_one_line(tmp_path):
-    wrong = run("simulate", "--out", tmp_path, "--vendor", "ge", "--layout", "mosaic", code=1)
+    wrong = run("simulate", "--out", tmp_path, "--vendor", "ge", "--layout", "mosaic", code=2)
     assert "mosaics are Siemens' own" in wrong
     assert "t1.nii.gz" in run("simulate", "--out", tmp_path, "--from-nifti", tmp_path, code=1)
     assert "head_" in run("simulate", "--out", tmp_path, "--anatomy", tmp_path, code=1)
