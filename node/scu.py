@@ -258,6 +258,8 @@ def associate(
         connection = event.assoc.dul.socket
         connection.socket.settimeout(peer.timeout_seconds)  # or a PDU that stops in the middle would never end
         connection.recv = partial(_receive, connection)
+        # Before anything is received: a peer may report as soon as the association stands.
+        event.assoc.dimse.msg_queue = _Messages() if storage is None else _MessagesOfGet()
 
     handlers: list[evt.EventHandlerType] = [(evt.EVT_CONN_OPEN, opened)]
     if report is not None:
@@ -273,7 +275,6 @@ def associate(
         )  # fmt: skip
     except OSError as error:  # a host without an address; any other is kept
         raise SendError(f"{peer} cannot be reached: {error.strerror}; is the host right?") from error
-    association.dimse.msg_queue = _Messages() if storage is None else _MessagesOfGet()
     if association.is_established:
         return association
     if association.is_rejected:
