@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from node import log
 from node.checks import check_everything
 from node.cli.options import DEFAULT, AsJson, Config, print_json
 from node.service import run as run_node
@@ -26,10 +25,7 @@ def run(config: Config = DEFAULT) -> None:
     Whatever was interrupted, even by kill -9, continues where it was.
     """
     settings = load_settings(config)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("pynetdicom").setLevel(logging.ERROR)
-    for chatty in ("alembic", "dbos"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    log.begin()
     run_node(settings)
 
 

@@ -30,3 +30,6 @@ def test_a_cancelled_study_stops_at_once_and_resumes_at_the_step_it_was_in(
         eventually(lambda: node.study(key)["state"] == State.PREPARING, 30, every=0.2)
         steps = [event["what"] for event in node.study(key)["events"]]
     assert steps[-2:] == ["CANCELLED → QUEUED", "QUEUED → PREPARING"], "converting was not repeated"
+    told = node.log.read_text()
+    assert "Traceback" not in told, "that a person cancels is nothing unexpected"
+    assert "-run-1 was cancelled" in told
