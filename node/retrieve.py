@@ -115,7 +115,7 @@ class Retriever:
             if not lacking and not unlisted:
                 taker.whole()
         if not lacking and not unlisted:
-            return self._end(pull.id, DONE, f"{total} instances are here")
+            return self._end(pull.id, DONE, f"{_counted(holding)} instances are here")
         short = sum(len(instances) for instances in lacking.values())
         problem = f"{short} of {total} instances have not arrived"
         if not lacking:
@@ -244,6 +244,12 @@ class Retriever:
         return Outcome(why)
 
 
+def _counted(holding: Holding) -> int:
+    """How many instances the source holds, by its list or, where that is the longer, by its count."""
+    listed = {series: len(instances) for series, instances in holding.wanted.items()}
+    return sum((listed | holding.told).values())
+
+
 def end(session: Session, pull: Pull, state: str, why: str) -> None:
     """Write down that a pull is over, and why; one that was cancelled stays that."""
     if pull.state != CANCELLED:
@@ -306,7 +312,7 @@ def pause_after(number: int, retrieval: RetrievalSettings) -> float:
     return retrieval.backoff(number) * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret
 
 
-def seconds_until_open(hours: tuple[int, int] | tuple[()], moment: datetime) -> float:
+def seconds_until_open(hours: tuple[int, ...], moment: datetime) -> float:
     """How long until a source may be asked: 0 within its ``hours`` (from, to; over midnight too), or without any."""
     if not hours:
         return 0.0

@@ -72,8 +72,11 @@ def conformance(config: Config = DEFAULT) -> None:
 def user(
     name: Annotated[str, typer.Argument(help="The user name that a caller sends (user identity negotiation).")],
     passcode: Annotated[
-        str, typer.Option(prompt=True, hide_input=True, confirmation_prompt=True, help="Asked for when left out.")
-    ],
+        str,
+        typer.Option(
+            prompt=True, hide_input=True, confirmation_prompt=True, show_default=False, help="Asked for when left out.",
+        ),
+    ] = "",
 ) -> None:
     """Make the line for a user of receiver.user_identities: name, salt and hashed passcode."""
     if not name or name != name.strip() or name.startswith("#") or not name.isprintable():

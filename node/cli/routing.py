@@ -87,6 +87,8 @@ def test(
     paths = [Path(name) for name in study]
     if all(path.exists() for path in paths):
         trial = _of_files(settings, paths, ae_title, moment)
+    elif len(study) == 1 and ae_title:
+        raise typer.BadParameter(f"--ae-title is for files: who sent {study[0]}, the node knows")
     elif len(study) == 1:
         trial = _of_study(settings, study[0], moment)
     else:

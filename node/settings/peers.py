@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from node.roles.rules import Pattern
 from node.settings.processing import Kind
@@ -116,7 +116,16 @@ class PeerSettings(Table):
         return self.ae_title
 
 
-Hour = Annotated[int, Field(ge=0, le=24)]
+
+def _hours(given: object) -> tuple[int, ...]:
+    """The hour from which and the one until which, or none."""
+    hours = tuple(given) if isinstance(given, list | tuple) else (None,)
+    if len(hours) in (0, 2) and all(type(hour) is int and 0 <= hour <= 24 for hour in hours):
+        return hours
+    raise ValueError("should be two whole hours of 0 to 24, as [19, 6], or [] for any time")
+
+
+Hours = Annotated[tuple[int, ...], BeforeValidator(_hours)]
 
 
 class PriorSettings(Table):
@@ -137,7 +146,7 @@ class DimseSource(Table):
     ae_title: AeTitle
     host: str
     port: Port
-    hours: tuple[Hour, Hour] | tuple[()]
+    hours: Hours
     priors: PriorSettings | None = None
     tls: TlsSettings | None = None
 
@@ -151,7 +160,7 @@ class DicomWebSource(_DicomWeb):
     """[[source]]: a DICOMweb server that studies are fetched from, asked by QIDO-RS, by WADO-RS."""
 
     retrieve: Literal["dicomweb"]
-    hours: tuple[Hour, Hour] | tuple[()]
+    hours: Hours
     priors: PriorSettings | None = None
 
     @property

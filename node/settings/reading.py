@@ -17,6 +17,7 @@ from node.settings.receiving import HealthSettings, NodeSettings, ReceiverSettin
 from node.settings.values import Table
 
 DEFAULT_CONFIG = "config.toml"
+_EVERY_ADDRESS = {"", "0.0.0.0", "::"}  # noqa: S104 - what such a host means; none is listened on here
 
 
 class ConfigurationError(Exception):
@@ -48,6 +49,13 @@ class Settings(Table):
             names = [place.name for place in places]
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind} share a name: {', '.join(names)}; each needs its own")
+        return self
+
+    @model_validator(mode="after")
+    def _one_port_each(self) -> Settings:
+        hosts = {self.receiver.host, self.health.host}
+        if self.receiver.port == self.health.port and (len(hosts) == 1 or hosts & _EVERY_ADDRESS):
+            raise ValueError(f"receiver.port and health.port are both {self.health.port}; each needs its own")
         return self
 
     @model_validator(mode="after")

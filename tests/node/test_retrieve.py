@@ -137,7 +137,7 @@ def test_what_the_source_counts_and_does_not_list_is_asked_for_with_its_series(
     archive.order(Faults(lose=8))
     assert retriever.attempt(pull, 1).next_number == 2
     assert retriever.attempt(pull, 3).next_number == 0
-    assert row(engine).state == DONE
+    assert (row(engine).state, row(engine).reason) == (DONE, "8 instances are here")
     assert {instance for series, instance in held(engine) if series != "SR"} == {one.SOPInstanceUID for one in SLICES}
 
 

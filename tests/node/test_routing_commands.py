@@ -117,6 +117,7 @@ def test_a_study_in_the_database_and_what_was_written_down_of_it(config, tmp_pat
     config.write_text(config.read_text().replace('"knee"\nstudy', '"hip"\nstudy').replace('= "knee"', '= "hip"'))
     trial = tried(config, key, "--at", "20:00")
     assert (trial["decides"], trial["recorded"]) == ("emergency", "knee"), "the dry run goes by the rules of today"
+    assert rules("test", key, "--ae-title", "ER", "--config", config).exit_code == 2, "who sent it is known"
     shown = rules("test", key, "--at", "20:00", "--config", config).output
     assert 'as written down: the rule "knee": not processed: only brains' in shown
 

@@ -40,6 +40,9 @@ def test_the_shipped_configuration_runs_as_it_is_and_shows_every_key():
         ("[[peer]]", "[rule]\nname = 'x'\n[[peer]]", "rule: there may be several, so that each begins with [[rule]]"),
         ("dose = {", "dose = 0.02 # {", "quality.limits.dose = 0.02: a table belongs here"),
         ("port = 11113", "prot = 11113", 'destination "pacs".prot is not a key'),
+        ("hours = []", 'hours = ["19:00", "06:00"]', "hours = ['19:00', '06:00']: should be two whole hours"),
+        ("hours = []", "hours = [19]", 'source "pacs".hours = [19]: should be two whole hours'),
+        ("port = 0  ", "port = 11112  ", "receiver.port and health.port are both 11112; each needs its own"),
         ("[[peer]]", '[[destination]]\nkind = "folder"\nname = "pacs"\npath = "x"\n[[peer]]', "the file: two dest"),
     ],
 )

@@ -122,6 +122,8 @@ def storescu(node: Listening, file: Path, *options: str) -> int:
 
 
 def test_the_command_makes_a_line_that_works(start_receiver, tmp_path):
+    assert "[required]" not in CliRunner().invoke(app, ["user", "--help"]).output.split("--passcode")[1]
+    assert CliRunner().invoke(app, ["user", "ct7"], input="\n\n").exit_code == 2
     done = CliRunner().invoke(app, ["user", "ct7"], input="secret\nsecret\n")
     assert done.exit_code == 0
     line = done.output.strip().splitlines()[-1]
