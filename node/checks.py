@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from node.association import Peer
 from node.database import (
     DatabaseError,
     current_revision,
@@ -32,7 +33,7 @@ from node.health import SERVED_BY
 from node.reach import why_not_listening
 from node.receive.tls import context_of_a_caller, server_context, valid_until
 from node.receive.users import Users
-from node.scu import Peer, echo
+from node.scu import echo
 from node.sender import NotOfferedError, SendError, Whereabouts
 from node.settings import (
     ConfigurationError,

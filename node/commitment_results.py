@@ -19,13 +19,13 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from node.association import associate, entity, released
 from node.commitment_services import SUCCESS, CommitmentRequest, address_of
 from node.database import writing
 from node.deliver import peer_of
 from node.engine import commitments_to
 from node.files import DataFolder
 from node.retrieve import Outcome
-from node.scu import associate, entity, released
 from node.sender import SendError
 from node.settings import PeerSettings, Settings
 from node.tables import Event, Instance

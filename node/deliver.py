@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from node.association import Peer
 from node.commit import Reports, WaitingError, find_there, is_patient, request_commitment
 from node.database import writing
 from node.dicomweb import server_of
@@ -34,7 +35,7 @@ from node.ledger import (
 )
 from node.outbox import FolderSender
 from node.patience import is_out_of_resources
-from node.scu import Peer, StorageScu
+from node.scu import StorageScu
 from node.sender import NotOfferedError, Outgoing, RefusedError, Sender, SendError, Whereabouts
 from node.settings import Destination, DicomWebDestination, DimseDestination, DimseSource, PeerSettings, Settings
 from node.states import State, Trigger, move

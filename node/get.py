@@ -36,9 +36,9 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 
+from node.association import MEDIUM, Peer, StorageScp, associate
 from node.query import Answers, RetrieveScu
 from node.receive.incoming import Incoming
-from node.scu import MEDIUM, Peer, StorageScp, associate
 from node.sender import NotOfferedError
 from node.source import RetrieveError, StoppedError
 from node.taker import Taker

@@ -13,8 +13,8 @@ from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove
 
+from node.association import MEDIUM, Peer, associate, entity
 from node.header.elements import Elements
-from node.scu import MEDIUM, Peer, associate, entity
 from node.sender import NotOfferedError
 from node.source import (
     InstanceFound,

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from node.association import Peer
 from node.errors import CommandError
-from node.scu import Peer, echo
+from node.scu import echo
 from node.sender import SendError
 from node.settings import DEFAULT_CONFIG, DimseDestination, Settings, load_settings
 from simulator.archive.send import Peer as RoutePeer

@@ -11,11 +11,12 @@ import typer
 from pydicom.misc import is_dicom
 from rich.progress import track
 
+from node.association import Peer
 from node.cli.options import DEFAULT, Config
 from node.deliver import peer_of
 from node.receive.tls import context_of_a_caller
 from node.receive.users import line_for
-from node.scu import Peer, StorageScu
+from node.scu import StorageScu
 from node.scu import echo as echo_peer
 from node.sender import Outgoing, SendError
 from node.settings import DimseDestination, load_settings

@@ -10,12 +10,13 @@ from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
+from node.association import Peer
 from node.conformance.markdown import named, table
 from node.derive.series import SOP_CLASSES
 from node.get import contexts_for
 from node.query import MoveScu
 from node.receive.application import application_entity, storage_classes
-from node.scu import Peer, StorageScu
+from node.scu import StorageScu
 from node.sender import Outgoing
 from node.settings import Settings
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.metadata import version
 
+from node.association import entity
 from node.conformance import acceptance, initiation, objects
 from node.conformance.markdown import named, table, wrapped
 from node.conformance.services import SOMEBODY, accepted, proposed
 from node.receive.application import application_entity
-from node.scu import entity
 from node.settings import DicomWebDestination, DicomWebSource, DimseDestination, DimseSource, Settings
 
 

@@ -23,13 +23,13 @@ from pynetdicom.sop_class import (
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.association import Peer
 from node.associations import Associations
 from node.files import DataFolder
 from node.get import GetScu
 from node.receive import STORAGE_CLASSES
 from node.receive.incoming import Incoming
 from node.receive.store import Store
-from node.scu import Peer
 from node.sender import NotOfferedError, SendError
 from node.source import Part, RetrieveError, StoppedError
 from node.tables import Instance, Study

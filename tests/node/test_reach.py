@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from node.scu import Peer, echo
+from node.association import Peer
+from node.scu import echo
 from node.sender import SendError
 from node.settings import TlsSettings
 from node.trust import client_context

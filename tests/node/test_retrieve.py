@@ -20,6 +20,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Stu
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from node.association import Peer
 from node.associations import Associations
 from node.database import writing
 from node.deliver import peer_of
@@ -27,7 +28,6 @@ from node.engine import WorkStarter
 from node.query import MoveScu, QueryScu
 from node.receive import Receiver
 from node.retrieve import CANCELLED, DONE, FAILED, QUEUED, Retriever, request, seconds_until_open
-from node.scu import Peer
 from node.settings import DimseSource, Settings, load_settings
 from node.source import Part, RetrieveError
 from node.tables import Instance, Pull, Series

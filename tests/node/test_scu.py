@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -23,17 +22,16 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from node.association import MEDIUM, Peer, associate, entity
 from node.get import GetScu
 from node.query import MoveScu, QueryScu
-from node.scu import MEDIUM, Peer, StorageScu, associate, entity
+from node.scu import StorageScu
 from node.sender import Outgoing, SendError, Whereabouts
 from node.source import Part, RetrieveError
 from node.taker import Taker
 from tests.conftest import free_port
 from tests.mr_slices import mr_slice
 from tests.node.delivering import finding
-from tests.node.receive.raw_peer import ASSOCIATE_AC, IMPLICIT, P_DATA, RELEASE_RP, item, pdu, value
-from tests.node.receive.raw_peer import element as command_element
 from tests.waiting import eventually
 
 
@@ -79,38 +77,6 @@ def test_a_report_on_the_same_association_is_heard_and_is_nobodys_answer(peer, t
             scu.request_commitment("1.2.3", [file])
             eventually(lambda heard=heard: heard, 5)
         assert heard == ["1.2.3"]
-
-
-def test_a_report_that_comes_with_the_acceptance_is_heard(tmp_path):
-    """In one segment: the association stands, and the report is there already."""
-    mr_slice("virtual", 1).save_as(tmp_path / "virtual.dcm", enforce_file_format=True)
-    file, heard = Outgoing.of(tmp_path / "virtual.dcm"), list[str]()
-    contexts = b"".join(item(0x21, struct.pack(">B3x", n) + item(0x40, IMPLICIT.encode())) for n in (1, 3, 5))
-    user = item(0x50, item(0x51, struct.pack(">I", 16384)) + item(0x52, b"1.2.3.4"))
-    accept = pdu(ASSOCIATE_AC, bytes([0, 1]) + bytes(66) + item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + user)
-    command = (
-        command_element(0x0002, StorageCommitmentPushModel.encode()) + command_element(0x0100, b"\x00\x01")
-        + command_element(0x0110, b"\x01\0") + command_element(0x0800, b"\0\0")
-        + command_element(0x1000, StorageCommitmentPushModelInstance.encode() + b"\0")
-        + command_element(0x1002, b"\x01\0")
-    )  # fmt: skip
-    report = struct.pack("<HHI", 0x0008, 0x1195, 6) + b"1.2.3\0"
-    whole = command_element(0, struct.pack("<I", len(command))) + command
-    early = pdu(P_DATA, value(5, 3, whole) + value(5, 2, report))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(1 << 16)
-                connection.sendall(accept + early)
-                while connection.recv(1 << 16):  # its answer to the report, and the request for release
-                    connection.sendall(pdu(RELEASE_RP, bytes(4)))
-
-        Thread(target=answer, daemon=True).start()
-        peer = Peer("PEER", "127.0.0.1", server.getsockname()[1], "NODE", 5.0)
-        with StorageScu(peer, [file], report=lambda one: heard.append(one.TransactionUID)):
-            eventually(lambda: heard == ["1.2.3"], 5)
 
 
 @pytest.fixture

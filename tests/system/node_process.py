@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
+from node.association import Peer
 from node.receive.tls import context_of_a_caller
-from node.scu import Peer, StorageScu, echo
+from node.scu import StorageScu, echo
 from node.sender import Outgoing, SendError
 from node.settings import Settings, load_settings
 from tests.waiting import eventually

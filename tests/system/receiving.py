@@ -10,13 +10,13 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from node.association import Peer
 from node.associations import Associations
 from node.commit import Reports
 from node.database import open_database, ready, writing
 from node.engine import WorkStarter
 from node.receive import Receiver
 from node.retrieve import Retriever, request
-from node.scu import Peer
 from node.settings import DimseSource, Source, load_settings
 from node.source import StudyFound
 from node.tables import Instance, Pull

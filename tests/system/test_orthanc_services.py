@@ -12,9 +12,10 @@ import pytest
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 
+from node.association import Peer
 from node.deliver import peer_of
 from node.retrieve import DONE
-from node.scu import Peer, StorageScu, echo
+from node.scu import StorageScu, echo
 from node.sender import Outgoing, SendError, Whereabouts
 from node.settings import DicomWebSource, TlsSettings
 from simulator.orthanc import DEPLOYED, OrthancProcess

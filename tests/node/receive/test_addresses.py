@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import select
 from typer.testing import CliRunner
 
+from node.association import Peer
 from node.checks import check_receiver
 from node.cli import app
-from node.scu import Peer, StorageScu, echo
+from node.scu import StorageScu, echo
 from node.sender import Outgoing
 from node.settings import ConfigurationError, load_settings
 from node.tables import Event, Instance
