@@ -26,7 +26,7 @@ from node.entity import entity_of
 from node.reach import after_refusal, why_not
 from node.sender import CommitmentReport, RefusedError, SendError
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MEDIUM = 0  # Priority (0000,0700), PS3.7 section 9.1; pynetdicom's own choice is LOW
 
@@ -140,7 +140,7 @@ def _end_at_nonsense(association: Association) -> None:
             receive(primitive)
         except Exception as error:  # noqa: BLE001 - whatever pynetdicom and pydicom raise for bytes from outside
             peer = association.acceptor.ae_title
-            _log.warning("%s sent a message that cannot be read: %s %s", peer, type(error).__name__, error)
+            log.warning("%s sent a message that cannot be read: %s %s", peer, type(error).__name__, error)
             association.dul.event_queue.put(_INVALID_PDU)
             association.dimse.msg_queue.put((None, None))  # no more will come
 
@@ -165,8 +165,8 @@ def _hold_to_its_end(association: Association) -> None:
 
 def _answer_reports(association: Association, stands: Flag) -> None:
     """Have the peer's N-EVENT-REPORT answered in the thread that pynetdicom 3.0.4 begins for each, but not before the
-    association stands (it aborts one that comes with the acceptance), and without the word that its reactor runs (which
-    it waits to hear the contrary of, for ever, if the report ends while a ``send_*`` begins)."""
+    association stands, for it aborts one that comes with the acceptance, and without ``_is_paused``: pynetdicom clears
+    it when the report ends, and a ``send_*`` that begins at that moment waits for it for ever."""
     serve = association._serve_request
 
     def serve_in_time(message: Any, context_id: int) -> None:

@@ -107,7 +107,7 @@ def retire(which: Which, because: Because, config: Config = DEFAULT) -> None:
 def _decide(config: Path, which: str, standing: Standing, because: str) -> None:
     from model.card import CardError  # here, for torch takes seconds to load
     from model.store import WeightsError
-    from node.models.registry import decide
+    from node.models.registry import decide, in_use
 
     settings = load_settings(config)
     engine = existing_database(settings)
@@ -116,6 +116,8 @@ def _decide(config: Path, which: str, standing: Standing, because: str) -> None:
     except (CardError, WeightsError) as error:
         raise CommandError(str(error)) from error
     typer.echo(f"{model.label} is {standing}; it takes {', '.join(model.roles)}")
+    used = [f"{one.label} for {', '.join(one.roles)}" for one in in_use([known for known, _ in _models(config)])]
+    typer.echo(f"results are now sent of {', '.join(used)}")
 
 
 def _models(config: Path) -> list[tuple[KnownModel, Summary | None]]:

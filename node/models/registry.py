@@ -66,10 +66,15 @@ def _decided(row: ModelRow, folder: Path) -> KnownModel:
     return KnownModel(row.digest, row.name, folder, roles, Standing(row.standing), row.who, row.why, row.since)
 
 
+def in_use(models: Collection[KnownModel]) -> list[KnownModel]:
+    """Those whose results are sent: promoted ones, and shipped ones that nobody took out of use."""
+    return [model for model in models if model.standing in (Standing.SHIPPED, Standing.PROMOTED)]
+
+
 def choose(models: Collection[KnownModel], roles: Collection[Role]) -> KnownModel:
     """The one to use for a study that has ``roles``: that takes the most of them and needs no other; promoted ones
     before shipped ones, the latest decision first. Raises WeightsError if none fits."""
-    used = [model for model in models if model.standing in (Standing.SHIPPED, Standing.PROMOTED)]
+    used = in_use(models)
     fitting = [model for model in used if set(model.roles) <= set(roles)]
     if not fitting:
         needs = "; ".join(f"{model.label} needs {', '.join(model.roles)}" for model in used) or "there is none"

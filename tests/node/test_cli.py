@@ -109,6 +109,14 @@ def test_who_asks_before_the_first_start_is_told_so_and_makes_no_database(config
     assert sorted(config.parent.rglob("*")) == before
 
 
+def test_who_takes_a_model_out_of_use_reads_whose_results_are_sent_now(config):
+    run("db", "upgrade", "--config", config)
+    said = run("models", "shadow", "c8_four_roles", "--because", "compare", "--config", config).splitlines()
+    assert "is shadow" in said[0]
+    assert "results are now sent of c8_t1_low_dose" in said[1] and "four" not in said[1]
+    assert "sent of c8_four_roles" in run("models", "promote", "c8_four_roles", "--because", "x", "--config", config)
+
+
 @pytest.mark.parametrize("name", ["abc123", "abc", "1.2.3", "A1"])
 def test_a_study_is_found_by_key_uid_or_accession_number(config, study, name):
     shown = run("studies", "show", name, "--config", config)
